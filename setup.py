@@ -37,26 +37,30 @@ build = importlib.util.module_from_spec(specification)
 specification.loader.exec_module(build)
 
 
-def extensions():
-    """Translate the modules to C; return the extensions, and why there are none ("" when there are)."""
+def wanted():
+    """The modules as extensions, before they are translated; one whose file is not there is left out."""
+    paths = {name: Path("src", *name.split(".")).with_suffix(".py") for name in MODULES}
+    return [Extension(name, [str(path)]) for name, path in paths.items() if (ROOT / path).is_file()]
+
+
+def translate(extensions):
+    """Translate the modules to C; return them as extensions, and why there are none ("" when there are)."""
     try:
         from Cython import __version__ as version
         from Cython.Build import cythonize
         from Cython.Compiler.Errors import CompileError
     except ImportError:
         return [], "Cython is not installed"
-    wanted = []
-    for name in MODULES:
-        source = Path("src", *name.split(".")).with_suffix(".py")
-        if (ROOT / source).is_file():
-            wanted.append(Extension(name, [str(source)], extra_compile_args=FLAGS))
     try:
-        made = cythonize(wanted, build_dir="build/c", include_path=["src"], compiler_directives=DIRECTIVES, quiet=True)
+        made = cythonize(
+            extensions, build_dir="build/c", include_path=["src"], compiler_directives=DIRECTIVES, quiet=True
+        )
     except CompileError as error:
-        return [], f"Cython {version} cannot translate the sources: {error}"
+        return [], f"Cython {version} cannot translate the sources ({error})"
     for extension in made:
         extension.optional = True  # on the result: cythonize() drops it from what it is given
-    return made, "" if made else "there is nothing to compile"
+        extension.extra_compile_args = FLAGS
+    return made, ""
 
 
 class Build(build_ext):
@@ -64,10 +68,8 @@ class Build(build_ext):
 
     def run(self):
         """Compile, then write the record that the package compares its sources with."""
-        self.reason = why_not
+        self.extensions, self.reason = translate(self.extensions)
         self.parallel = self.parallel or os.cpu_count()
-        if self.reason:
-            self.extensions = []
         super().run()
         folder = PACKAGE if self.inplace else Path(self.build_lib, "stoker")
         names = [extension.name for extension in self.extensions]
@@ -108,5 +110,4 @@ class Build(build_ext):
         return ""
 
 
-extension_modules, why_not = extensions()
-setup(ext_modules=extension_modules, cmdclass={"build_ext": Build})
+setup(ext_modules=wanted(), cmdclass={"build_ext": Build})
