@@ -11,7 +11,19 @@ from stoker.stats import Board
 
 def test_every_cell_is_zero_then_holds_what_was_written() -> None:
     row = Board(3).row(1)
-    names = ["pid", "state", "turn", "busy", "connections", "accepted", "requests", "refused", "idle_since", "request_since", "errors"]
+    names = [
+        "pid",
+        "state",
+        "turn",
+        "busy",
+        "connections",
+        "accepted",
+        "requests",
+        "refused",
+        "idle_since",
+        "request_since",
+        "errors",
+    ]
     assert [getattr(row, name) for name in names] == [0.0] * len(names)
     for number, name in enumerate(names, 1):
         setattr(row, name, number)

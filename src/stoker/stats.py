@@ -1,11 +1,12 @@
 """Counters and states in memory that the master and its workers share.
 
-A board is an anonymous shared mapping (mmap(2), MAP_SHARED | MAP_ANONYMOUS) made before fork(2), so there is no file, no name
-and nothing to clean up: it is gone with the last process that has it. It is cut into rows of float64 cells. **One process
-writes a row** (the master clears it while no worker owns it), so no lock is needed; a reader may see one cell new and another
-old, but never half a number, for an aligned 8-byte store is whole on every machine that Stoker runs on.
+A board is an anonymous shared mapping (mmap(2), MAP_SHARED | MAP_ANONYMOUS) made before fork(2), so there is no file,
+no name and nothing to clean up: it is gone with the last process that has it. It is cut into rows of float64 cells.
+**One process writes a row** (the master clears it while no worker owns it), so no lock is needed; a reader may see
+one cell new and another old, but never half a number, for an aligned 8-byte store is whole on every machine that
+Stoker runs on.
 
-A hot path may use the cells themselves, which costs a third of an attribute: ``cells = row.cells; cells[REQUESTS] += 1``.
+A hot path may use the cells themselves, which costs a third of an attribute: ``cells[REQUESTS] += 1``.
 """
 
 import mmap
@@ -51,7 +52,9 @@ class Row:
     requests = _cell(REQUESTS, "How many requests were ever begun.")
     refused = _cell(REFUSED, "How many connections were turned away because of a limit.")
     idle_since = _cell(IDLE_SINCE, "Since when no request has been in work, time.monotonic(); 0: one is.")
-    request_since = _cell(REQUEST_SINCE, "Since when the oldest request in work has been, time.monotonic(); 0: none is.")
+    request_since = _cell(
+        REQUEST_SINCE, "Since when the oldest request in work has been, time.monotonic(); 0: none is."
+    )
     errors = _cell(ERRORS, "How many requests ended with a 500 or were broken off by a fault of the application.")
 
     def clear(self) -> None:

@@ -1,0 +1,1 @@
+"""Sockets: what the server listens on, and the descriptors it may use."""
