@@ -1,0 +1,332 @@
+"""The handler of HTTP/1.1: one generator per connection, the same under every engine.
+
+The parser is pulled, not iterated, so that a body feeds the same parser. Where the application runs inline, the common
+response is a plain call and the handler yields only where something must be waited for. Where it may block (a thread, a
+process, a pool), a request is one job: the call, the iteration and ``close()`` stay on one thread, because contextvars and
+thread-locals of frameworks must stay in one place.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import time
+from io import BytesIO
+from typing import Any, Protocol
+
+from stoker import log
+from stoker.connection import (
+    BUSY,
+    CALL,
+    DRAIN,
+    HIGH,
+    IDLE,
+    RECV,
+    RUNNING,
+    STOPPING,
+    Connection,
+    Handler,
+    Service,
+    shutdown,
+)
+from stoker.http.request import REFUSED, REQUEST, Limits, RequestParser
+from stoker.http.response import CONTINUE, ResponseWriter, http_date, refusal
+
+try:
+    import cython
+except ImportError:
+    from stoker import nocython as cython
+
+SPOOL = 65536  # bytes of a body that are kept in memory; the rest goes to a file
+_UNREAD = 1 << 20  # bytes of a body nobody read that are thrown away to keep the connection
+_RATE_GRACE = 5.0  # seconds before --min-rate is asked of a body
+_BURST = 64  # pipelined requests answered before others have their turn
+
+
+class Date:
+    """The Date field's value, made once a second."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = b""
+
+    def now(self) -> bytes:
+        second = int(time.time())
+        if second != self._second:
+            self._text = http_date(second)
+            self._second = second
+        return self._text
+
+
+class Exchange(Protocol):
+    """An application's side of one connection, used for one request after the other."""
+
+    dedicated: bool
+    continued: bool  # 100 Continue has gone out, or nobody waits for it
+    failed: bool  # the response broke off: nothing more may be sent
+
+    def begin(self, body: Any) -> None:
+        """Take the request that the parser holds, and its body (None: read it from the connection)."""
+
+    def answer(self) -> bool:
+        """Inline: call the application; False if the whole response is queued already."""
+
+    def go_on(self) -> bool:
+        """Inline: queue the next block; False after the last."""
+
+    def run(self) -> None:
+        """Where blocking is allowed: the whole request."""
+
+    def cancel(self) -> None:
+        """The client is gone while ``run`` is out."""
+
+    def end(self, failure: str) -> None:
+        """The request is over: release what it holds, write the access line. May be called again."""
+
+
+class Site:
+    """What all HTTP connections of a worker share.
+
+    :param blocking: connections may block in place (process, thread, patched gevent)
+    :param exchange: makes an Exchange for a connection
+    :param make_io: makes the BlockingIO by which a job of the pool waits
+    :param access: an AccessLog, or None
+    """
+
+    def __init__(self, service: Service, blocking: bool, exchange: Any, make_io: Any, access: Any = None) -> None:
+        config = service.config
+        self.make_io = make_io
+        self.service = service
+        self.blocking = blocking
+        self.pool = service.pool is not None
+        self.calls = blocking or self.pool
+        self.exchange = exchange
+        self.access = access
+        self.limits = Limits(
+            request_line=config.limit_request_line,
+            fields=config.limit_request_fields,
+            field_size=config.limit_request_field_size,
+            head=config.limit_request_head,
+            body=config.limit_request_body,
+        )
+        self.refuse_underscores: bool = config.header_map == "refuse"
+        self.header_timeout: float = config.header_timeout
+        self.body_timeout: float = config.body_timeout
+        self.keep_alive: float = config.keep_alive
+        self.min_rate: float = config.min_rate
+        self.server = b"stoker" if config.server_header else b""
+        self.date = Date()
+        self.dropped: set[bytes] = set()
+
+    def handler(self, connection: Connection) -> Handler:
+        """A handler for a new connection."""
+        return serve(connection, self)
+
+    def drop(self, names: list[bytes]) -> None:
+        """Say once of each field that it is left out because its name holds an underscore."""
+        for name in names:
+            if name not in self.dropped and len(self.dropped) < 1000:
+                self.dropped.add(name)
+                log.warning(
+                    f"the field {name.decode('latin-1')!r} is left out: with its underscore it could pass for another "
+                    "(--header-map refuse answers 400)"
+                )
+
+
+def serve(connection: Connection, site: Site) -> Handler:
+    """Serve HTTP on a connection until either side ends it."""
+    service = site.service
+    clock = connection.clock
+    parser = RequestParser(site.limits, site.refuse_underscores)
+    writer = ResponseWriter(site.server)
+    exchange: Exchange = site.exchange(connection, parser, writer, site)
+    begun = False
+    connection.rest = IDLE
+    connection.deadline = clock.now + site.header_timeout
+    served = 0
+    try:
+        while True:
+            if parser.started:
+                if not begun:
+                    begun = True
+                    connection.rest = BUSY
+                    connection.deadline = clock.now + site.header_timeout
+            elif served:
+                begun = False
+                connection.rest = IDLE
+                connection.deadline = clock.now + site.keep_alive
+            if service.phase >= STOPPING:
+                shutdown(connection.fd, socket.SHUT_RD)  # what has arrived is still read, then comes the end
+            data = yield RECV
+            if not data:
+                if parser.started:
+                    if data is None:
+                        refuse(connection, site, 408, "the request did not come in time")
+                    else:
+                        refuse(connection, site, 400, "the request is incomplete")
+                else:
+                    connection.linger = False
+                break
+            parser.feed(data)
+            connection.rest = BUSY
+            burst = 0
+            more = parser.next()
+            while more == REQUEST:
+                served += 1
+                writer.begin(parser.method, parser.minor, parser.keep_alive and service.phase == RUNNING)
+                if parser.dropped:
+                    site.drop(parser.dropped)
+                if parser.length == 0:
+                    exchange.begin(BytesIO())
+                elif not site.blocking and not (site.pool and parser.expect_continue):
+                    body = yield from read_body(connection, site, parser)
+                    if body is None:
+                        return
+                    exchange.begin(body)
+                else:
+                    exchange.begin(None)
+                if site.calls:
+                    connection.job = exchange
+                    yield CALL
+                elif exchange.answer():
+                    while exchange.go_on():
+                        yield DRAIN
+                if site.access is not None:
+                    connection.low = 0  # the time of writing ends when the kernel has the last byte
+                    yield DRAIN
+                    connection.low = HIGH
+                exchange.end("")
+                if exchange.failed:
+                    connection.linger = False
+                    return
+                if not parser.complete and writer.keep_alive and not (yield from skip_body(connection, site, parser)):
+                    writer.keep_alive = False
+                if not writer.keep_alive:
+                    connection.linger = parser.keep_alive or not parser.complete or parser.buffered() > 0
+                    return
+                burst += 1
+                if connection.size > HIGH or burst >= _BURST:
+                    burst = 0
+                    yield DRAIN
+                more = parser.next()
+            if more == REFUSED:
+                error = parser.error
+                refuse(connection, site, error.status, error.reason)
+                break
+    finally:
+        exchange.end(connection.failure)
+
+
+def refuse(connection: Connection, site: Site, status: int, reason: str) -> None:
+    """Queue a refusal, after which the connection is closed."""
+    connection.rest = BUSY
+    site.service.row.errors += 1
+    log.debug(f"{peer_text(connection)}: {status} {reason}")
+    connection.write(refusal(status, reason, site.date.now(), site.server))
+
+
+def read_body(connection: Connection, site: Site, parser: Any) -> Any:
+    """Read a whole body, in memory up to ``SPOOL`` bytes, else to a file. None: it was refused, or the client left."""
+    if parser.expect_continue:
+        connection.write(CONTINUE)
+    spool = Spool()
+    start = connection.clock.now
+    connection.deadline = start + site.body_timeout
+    total = 0
+    try:
+        while True:
+            piece = parser.body()
+            if piece is None:
+                refuse(connection, site, parser.error.status, parser.error.reason)
+                return None
+            if piece:
+                total += len(piece)
+                if not spool.write(piece):
+                    refuse(connection, site, 500, "the body cannot be stored")
+                    return None
+                connection.deadline = connection.clock.now + site.body_timeout
+            if parser.complete:
+                body, spool.file = spool.file, None
+                body.seek(0)
+                return body
+            if piece:
+                continue
+            if too_slow(site, connection.clock.now - start, total):
+                refuse(connection, site, 408, "the body comes too slowly")
+                return None
+            data = yield RECV
+            if data is None:
+                refuse(connection, site, 408, "the body did not come in time")
+                return None
+            if not data:
+                refuse(connection, site, 400, "the body is incomplete")
+                return None
+            parser.feed(data)
+    finally:
+        spool.close()
+
+
+def too_slow(site: Site, seconds: float, total: int) -> bool:
+    """Whether a body has fallen below ``--min-rate``."""
+    return site.min_rate > 0 and seconds > _RATE_GRACE and total < site.min_rate * seconds
+
+
+def skip_body(connection: Connection, site: Site, parser: Any) -> Any:
+    """Throw away a body that the application did not read, within bounds; False if that is no use."""
+    if parser.length > _UNREAD:
+        return False
+    total = 0
+    connection.deadline = connection.clock.now + site.body_timeout
+    while not parser.complete:
+        piece = parser.body()
+        if piece is None:
+            return False
+        total += len(piece)
+        if total > _UNREAD:
+            return False
+        if not piece and not parser.complete:
+            data = yield RECV
+            if not data:
+                return False
+            parser.feed(data)
+    return True
+
+
+class Spool:
+    """A body on its way to the application: memory first, then a file without a name."""
+
+    def __init__(self) -> None:
+        self.file: Any = BytesIO()
+        self.size = 0
+        self.on_disk = False
+
+    def write(self, data: bytes) -> bool:
+        """Append; False (and a line in the log) if the disk does not take it."""
+        self.size += len(data)
+        try:
+            if not self.on_disk and self.size > SPOOL:
+                self.on_disk = True
+                disk = tempfile.TemporaryFile(buffering=0, prefix="stoker-")
+                disk.write(self.file.getvalue())
+                self.file = disk
+            view = memoryview(data)
+            while view:
+                view = view[self.file.write(view) :]
+        except OSError as error:
+            log.error(f"a request's body cannot be stored in {tempfile.gettempdir()} ($TMPDIR): {error.strerror}")
+            return False
+        return True
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+
+
+def peer_text(connection: Connection) -> str:
+    """The client's address for the log."""
+    peer = connection.peer
+    if isinstance(peer, tuple):
+        return f"{peer[0]}:{peer[1]}"
+    return "unix" if not peer else os.fsdecode(peer) if isinstance(peer, bytes) else str(peer)

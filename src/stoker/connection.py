@@ -1,0 +1,330 @@
+"""What a handler and an engine know of each other: five operations, and the connection they are about.
+
+A handler is a generator. It yields what it wants done, never how, and is resumed with the answer:
+
+==========  =========================================================  ==================================================
+operation   asks for                                                   is answered with
+==========  =========================================================  ==================================================
+``RECV``    send what is queued, then give me bytes                    bytes; ``b""`` at the end of the stream;
+                                                                       ``WOKEN``; ``None`` when ``deadline`` has passed
+``DRAIN``   come back when at most ``low`` bytes are queued            ``None``, or ``WOKEN``
+``SLEEP``   come back at ``deadline``                                  ``None``, or ``WOKEN``
+``CALL``    run ``job`` where blocking is allowed                      ``None``; the job holds its own result
+``DONE``    send what is queued, then a lingering close                never resumed
+==========  =========================================================  ==================================================
+
+Failure is never an answer: on a reset, a write that makes no progress, or a stop, the engine sets ``failure`` and closes
+the generator, so that every ``finally`` runs.
+
+The outgoing queue belongs to whoever runs: the handler between two operations, the engine while it waits, the job of a
+CALL while that is out. Only ``wake()`` may be called by anybody, at any time, from any thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Generator
+from typing import Any, Final, Protocol
+
+try:
+    import cython
+except ImportError:
+    from stoker import nocython as cython
+
+RECV: Final = 0
+DRAIN: Final = 1
+SLEEP: Final = 2
+CALL: Final = 3
+DONE: Final = 4
+
+INFINITY: Final = float("inf")
+HIGH: Final = 65536  # bytes: above this the outgoing queue is long, and a handler yields DRAIN before it writes more
+CHUNK: Final = 65536  # bytes asked for in one receive
+
+# How a connection rests, which decides what a stop and a full house may do with it.
+BUSY: Final = 0  # something is under way
+WAITING: Final = 1  # a raw handler waits for its peer: a stop ends it
+IDLE: Final = 2  # HTTP, between requests: a stop ends it, and so does the need for room
+
+
+class _Woken:
+    def __repr__(self) -> str:
+        return "WOKEN"
+
+
+WOKEN: Final = _Woken()
+
+Handler = Generator[int, Any, None]
+
+
+class Job(Protocol):
+    """What CALL runs. ``run`` must not raise; ``cancel`` may be called by the engine's thread while it runs."""
+
+    dedicated: bool  # lives as long as its connection: not a job for a pool, but for a thread of its own
+
+    def run(self) -> None: ...
+    def cancel(self) -> None: ...
+
+
+class BlockingIO(Protocol):
+    """The waiting that code may do which runs where blocking is allowed (a job, a blocking engine)."""
+
+    def recv(self, connection: Connection) -> bytes | None | _Woken:
+        """Bytes; ``b""`` at the end; ``None`` when ``connection.deadline`` passed; ``WOKEN``. Raises OSError."""
+
+    def room(self, connection: Connection) -> bool:
+        """Wait until the kernel may take more; True when woken instead. Raises ``WriteStalled``, OSError."""
+
+    def sleep(self, connection: Connection) -> _Woken | None:
+        """Wait until ``connection.deadline``; ``WOKEN`` if woken before."""
+
+
+class WriteStalled(OSError):
+    """No byte of the outgoing queue went out for the whole of ``--write-timeout``."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.ETIMEDOUT, "the client took nothing for the whole write timeout")
+
+
+class Clock:
+    """``now``, in seconds of ``time.monotonic()``, as of the engine's last look."""
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.now = now
+
+
+class FileSlice:
+    """A part of an open file in the outgoing queue, sent by sendfile(2).
+
+    ``fd`` belongs to the slice and is closed with it. ``offset`` and ``count`` are bytes.
+    """
+
+    def __init__(self, fd: int, offset: int, count: int) -> None:
+        self.fd = fd
+        self.offset = offset
+        self.count = count
+
+    def send(self, to: int) -> int:
+        """Send once; the number of bytes taken, -1 if the kernel is full. Raises OSError; EIO if the file shrank."""
+        try:
+            sent = os.sendfile(to, self.fd, self.offset, min(self.count, 1 << 20))
+        except BlockingIOError:
+            return -1
+        if sent == 0:
+            raise OSError(errno.EIO, "the file is shorter than when its size was announced")
+        self.offset += sent
+        self.count -= sent
+        return sent
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+if not cython.compiled:  # the twins of the inline functions in connection.pxd
+
+    def recv_now(fd: int) -> bytes | None:
+        """Receive once: bytes, ``b""`` at the end of the stream, ``None`` if there is nothing yet. Raises OSError."""
+        try:
+            return os.read(fd, CHUNK)
+        except BlockingIOError:
+            return None
+
+    def send_now(fd: int, data: bytes, offset: int) -> int:
+        """Send once from ``offset``; the number of bytes taken, -1 if the kernel is full. Raises OSError."""
+        try:
+            return os.write(fd, memoryview(data)[offset:] if offset else data)
+        except BlockingIOError:
+            return -1
+
+    def resume(generator: Handler, value: object) -> int:
+        """Resume a handler with an answer; what it asks for next, DONE if it returned. Lets its exceptions through."""
+        try:
+            return generator.send(value)
+        except StopIteration:
+            return DONE
+
+
+def shutdown(fd: int, how: int) -> None:
+    """shutdown(2) by descriptor; an end that is gone already is no error."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd)  # the given family spares three getsockopt
+    try:
+        sock.shutdown(how)
+    except OSError:
+        pass
+    finally:
+        sock.detach()
+
+
+class Connection:
+    """One accepted connection, shared by its handler and its engine.
+
+    :ivar fd: descriptor of the socket, owned by the engine
+    :ivar peer: the client's address as accept(2) gave it
+    :ivar listener: the listener that it came by
+    :ivar clock: where the handler reads the time
+    :ivar deadline: absolute, in seconds of the clock; moved by the handler alone
+    :ivar job: what CALL is to run
+    :ivar low: what DRAIN calls a short queue, in bytes
+    :ivar rest: BUSY, WAITING or IDLE
+    :ivar wakeable: the handler takes ``WOKEN`` for an answer; set once, before the first operation that needs it
+    :ivar linger: the close is to wait for the peer's own (RFC 9112, 9.6); False where no byte can be on its way
+    :ivar gone: the peer reset the connection while a job was out
+    :ivar failure: why the engine closed the generator; empty if it did not
+    :ivar size: bytes queued
+    :ivar sent: bytes handed to the kernel so far
+    """
+
+    def __init__(self, fd: int, peer: Any, listener: Any, clock: Clock) -> None:
+        self.fd = fd
+        self.peer = peer
+        self.listener = listener
+        self.clock = clock
+        self.deadline = INFINITY
+        self.job: Any = None
+        self.low = HIGH
+        self.rest = BUSY
+        self.wakeable = False
+        self.linger = True
+        self.gone = False
+        self.failure = ""
+        self.size = 0
+        self.sent = 0
+        self._first: Any = None
+        self._offset = 0
+        self._more: list[Any] = []
+        # The engine's own.
+        self.io: Any = None
+        self.generator: Any = None
+        self.ask: Any = None
+        self.want = 0
+        self.filed = INFINITY
+        self.stalled = INFINITY  # the write deadline; INFINITY while nothing is stuck
+        self.progress = 0  # the value of `sent` when `stalled` was set
+        self.readable = False  # under edge trigger: told once, so remembered
+        self.woken = False
+        self.waker: Callable[[Connection], None] | None = None
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes. No system call; the bytes must not change afterwards."""
+        if not data:
+            return
+        if self._first is None:
+            self._first = data
+        else:
+            self._more.append(data)
+        self.size += len(data)
+
+    def send_file(self, part: FileSlice) -> None:
+        """Queue a part of a file; its descriptor is closed when it has been sent, or the connection ends."""
+        if part.count <= 0:
+            part.close()
+            return
+        if self._first is None:
+            self._first = part
+        else:
+            self._more.append(part)
+        self.size += part.count
+
+    def flush(self) -> bool:
+        """Send until the queue is empty (True) or the kernel takes no more (False). Raises OSError."""
+        while self._first is not None:
+            if type(self._first) is bytes:
+                count = send_now(self.fd, self._first, self._offset)
+                if count < 0:
+                    return False
+                self._offset += count
+                ended = self._offset >= len(self._first)
+            else:
+                count = self._first.send(self.fd)
+                if count < 0:
+                    return False
+                ended = self._first.count == 0
+                if ended:
+                    self._first.close()
+            self.sent += count
+            self.size -= count
+            if ended:
+                self._next()
+        return True
+
+    def drain(self, low: int) -> bool:
+        """Where blocking is allowed: send until at most ``low`` bytes are queued; True if woken before.
+
+        Raises WriteStalled, OSError.
+        """
+        while not self.flush():
+            if self.size <= low:
+                break
+            if self.io.room(self):
+                return True
+        self.stalled = INFINITY
+        return False
+
+    def _next(self) -> None:
+        """Take the next of the queue; neighbouring short pieces are joined, so that they go in one send."""
+        self._offset = 0
+        more = self._more
+        if not more:
+            self._first = None
+        elif len(more) == 1 or type(more[0]) is not bytes:
+            self._first = more.pop(0)
+        else:
+            count = total = 0
+            for piece in more:
+                if type(piece) is not bytes or (count and total + len(piece) > HIGH):
+                    break
+                count += 1
+                total += len(piece)
+            self._first = b"".join(more[:count]) if count > 1 else more[0]
+            del more[:count]
+
+    def discard(self) -> None:
+        """Throw the outgoing queue away and close the files in it."""
+        for piece in (self._first, *self._more):
+            if type(piece) is FileSlice:
+                piece.close()
+        self._first = None
+        self._more.clear()
+        self._offset = self.size = 0
+
+    def wake(self) -> None:
+        """Answer the pending RECV, DRAIN or SLEEP with ``WOKEN``, or the next one. From any thread; calls coalesce."""
+        self.woken = True
+        waker = self.waker
+        if waker is not None:
+            waker(self)
+
+
+# The phases of a worker's life, in the order in which they come.
+RUNNING: Final = 0
+RETIRING: Final = 1  # takes nothing new; answers the next request of each connection with Connection: close
+STOPPING: Final = 2  # empties the accept queue, answers what was read in full, ends what rests
+ENDING: Final = 3  # ends everything now
+
+
+class Service(Protocol):
+    """What an engine is given to run: the worker, seen from below."""
+
+    config: Any
+    clock: Clock
+    listeners: list[Any]  # what to accept from
+    watched: dict[int, Callable[[], None]]  # descriptors whose readability the engine reports by a call in its own loop
+    row: Any  # the worker's cells in shared memory
+    phase: int
+    end_at: float  # when the graceful timeout is over
+    full_answer: bytes  # what a client is told under --on-overload 503
+    pool: Any  # runs jobs on threads, or None
+    cap: int  # how many connections there may be
+
+    def handler(self, connection: Connection) -> Handler:
+        """A new handler for a connection."""
+
+    def start_job(self, job: Job, done: Callable[[], None]) -> None:
+        """Run a job on a thread of the pool, or on one of its own; ``done`` is called by that thread."""
+
+    def ready(self) -> None:
+        """The engine is about to accept."""

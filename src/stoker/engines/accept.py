@@ -1,0 +1,216 @@
+"""Who may come in: accept(2), and what happens when there is no room.
+
+At the cap the connection that has been idle longest goes first. If none is idle, ``--on-overload`` decides: ``wait`` leaves
+new connections in the accept queue, ``503`` answers and closes, ``close`` closes. Out of descriptors, accepting pauses with
+a growing delay while everything else is served.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Collection
+from typing import Any
+
+from stoker import log
+from stoker.connection import BUSY, CHUNK, IDLE, INFINITY, STOPPING, Connection, Service, shutdown
+
+# accept(2): errors of the connection that was about to be accepted; the next one may be fine.
+_PASSING = {
+    errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.ENOPROTOOPT, errno.EHOSTDOWN,
+    errno.ENONET, errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.ETIMEDOUT, errno.EINTR,
+}  # fmt: skip
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+_PARTING_MAX = 64  # refused clients that are given a moment to read their 503
+_PARTING_TIME = 1.0
+_REPEAT = 10.0  # seconds between two log lines that say the same
+
+
+class Door:
+    """The accepting side of one engine.
+
+    :param connections: the engine's open connections, which the door only reads
+    :param cap: how many there may be
+    :param lowest_refused: descriptors from this number on cannot be served (select); None if all can
+    """
+
+    def __init__(
+        self, service: Service, connections: Collection[Connection], cap: int, lowest_refused: int | None = None
+    ) -> None:
+        self.service = service
+        self.connections = connections
+        self.cap = cap
+        self.lowest_refused = lowest_refused
+        self.policy: str = service.config.on_overload
+        self.per_address: int = service.config.max_connections_per_ip
+        self.addresses: dict[str, int] = {}
+        self.empty = False  # the last accept found the queue empty
+        self.full = False  # waiting for a connection to end
+        self.closed_until = 0.0  # out of descriptors until then
+        self._delay = 0.0
+        self._leaving = 0  # idle connections that were asked to go and are still here
+        self._victims: deque[tuple[float, Connection]] = deque()
+        self._parting: deque[tuple[float, int]] = deque()
+        self._said: dict[str, float] = {}
+        self.make_room: Callable[[], bool] = self._end_an_idle_one
+
+    def open(self) -> bool:
+        """Whether accepting makes sense at this moment."""
+        return not self.full and self.service.clock.now >= self.closed_until
+
+    def opens_at(self) -> float:
+        """When to look again, if no connection ends before; INFINITY if only that can open it."""
+        waits = [when for when, _ in self._parting]
+        if self.closed_until > self.service.clock.now:
+            waits.append(self.closed_until)
+        return min(waits, default=INFINITY)
+
+    def accept(self, listener: Any) -> Connection | None:
+        """The next connection, non-blocking, or None: then ``empty`` says whether the queue was empty."""
+        self.empty = False
+        while True:
+            refuse = False
+            if len(self.connections) >= self.cap:
+                if self._leaving > 0 or self.make_room():
+                    return None
+                if self.policy == "wait" or self.service.phase >= STOPPING:
+                    self.full = True
+                    self._say(
+                        f"all {self.cap} connections are busy: new ones wait in the accept queue (--max-connections)"
+                    )
+                    return None
+                refuse = True
+            try:
+                sock, peer = listener.sock.accept()
+            except BlockingIOError:
+                self.empty = True
+                self._delay = 0.0
+                return None
+            except OSError as error:
+                if error.errno in _PASSING:
+                    continue
+                if error.errno in _EXHAUSTED:
+                    self._pause(error)
+                    return None
+                if listener.sock.fileno() < 0 or error.errno in (errno.EINVAL, errno.EBADF):
+                    self.empty = (
+                        True  # shut down for reading (refuse_new on a unix socket) or closed: no more will come
+                    )
+                    return None
+                raise
+            sock.setblocking(False)
+            fd = sock.detach()
+            self._delay = 0.0
+            if refuse:
+                self._say(f"all {self.cap} connections are busy: new ones are refused (--max-connections)")
+                self._refuse(fd)
+            elif self.lowest_refused is not None and fd >= self.lowest_refused:
+                self._say(
+                    f"descriptor {fd} is past FD_SETSIZE, select cannot watch it: the connection is refused "
+                    f"(use --engine poll or epoll, or a lower --max-connections)"
+                )
+                self._refuse(fd)
+            elif self.per_address and not self._admit(peer):
+                self._say(f"{peer[0]} has {self.per_address} connections open: a further one is refused")
+                self._refuse(fd)
+            else:
+                self.service.row.accepted += 1
+                return Connection(fd, peer, listener, self.service.clock)
+
+    def left(self, connection: Connection) -> None:
+        """A connection that ``accept`` gave has ended."""
+        if self._leaving:
+            self._leaving -= 1
+        self.full = False
+        if self.per_address and isinstance(connection.peer, tuple):
+            address = connection.peer[0]
+            count = self.addresses.get(address, 0) - 1
+            if count > 0:
+                self.addresses[address] = count
+            else:
+                self.addresses.pop(address, None)
+
+    def tick(self) -> None:
+        """Close the refused clients whose moment is over."""
+        now = self.service.clock.now
+        while self._parting and (self._parting[0][0] <= now or len(self._parting) > _PARTING_MAX):
+            _, fd = self._parting.popleft()
+            self._part(fd)
+
+    def close(self) -> None:
+        """Close the refused clients, whose moment is over with the engine."""
+        while self._parting:
+            self._part(self._parting.popleft()[1])
+
+    def _admit(self, peer: Any) -> bool:
+        if not isinstance(peer, tuple):
+            return True
+        count = self.addresses.get(peer[0], 0)
+        if count >= self.per_address:
+            return False
+        self.addresses[peer[0]] = count + 1
+        return True
+
+    def _end_an_idle_one(self) -> bool:
+        """Ask the connection that has been idle longest to go. Its deadline is the earliest, since all idle alike long.
+
+        A list of candidates is made once for many, so that a full house under a flood costs no scan an accept.
+        """
+        for fresh in (False, True):
+            if fresh:
+                idle = [(c.deadline, i, c) for i, c in enumerate(list(self.connections)) if c.rest == IDLE]
+                idle.sort()
+                self._victims.extend((deadline, c) for deadline, _, c in idle[: max(16, len(idle) // 16)])
+            while self._victims:
+                deadline, victim = self._victims.popleft()
+                if victim.rest == IDLE and victim.deadline == deadline and victim.fd >= 0:
+                    victim.rest = BUSY
+                    self._leaving += 1
+                    shutdown(victim.fd, socket.SHUT_RD)
+                    return True
+        return False
+
+    def _refuse(self, fd: int) -> None:
+        self.service.row.refused += 1
+        if self.policy == "close" or not self.service.full_answer:
+            os.close(fd)
+            return
+        try:
+            try:
+                os.read(fd, CHUNK)
+            except BlockingIOError:
+                pass
+            os.write(fd, self.service.full_answer)
+            shutdown(fd, socket.SHUT_WR)
+        except OSError:
+            os.close(fd)
+            return
+        # Closing with unread bytes in the socket resets the connection and may destroy the answer on its way.
+        self._parting.append((self.service.clock.now + _PARTING_TIME, fd))
+        self.tick()
+
+    @staticmethod
+    def _part(fd: int) -> None:
+        try:
+            while os.read(fd, CHUNK):
+                pass
+        except OSError:
+            pass
+        os.close(fd)
+
+    def _pause(self, error: OSError) -> None:
+        self._delay = min(1.0, self._delay * 2 or 0.05)
+        self.closed_until = self.service.clock.now + self._delay
+        self._say(
+            f"cannot accept: {error.strerror}; accepting pauses, the rest is served (ulimit -n, --max-connections)"
+        )
+
+    def _say(self, message: str) -> None:
+        now = self.service.clock.now
+        key = message[:40]
+        if now >= self._said.get(key, 0.0):
+            self._said[key] = now + _REPEAT
+            log.warning(message)

@@ -1,0 +1,118 @@
+"""What every engine is: something that runs a service until it has stopped."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from typing import Any
+
+from stoker.connection import BUSY, ENDING, RUNNING, STOPPING, Connection, Service, shutdown
+from stoker.engines.accept import Door
+
+TICK = 1.0  # seconds: the longest that a loop sleeps, so that the master sees it turn
+_LAST_CALL = 0.1  # seconds in which a handshake that had begun may still end after the listeners refuse new ones
+
+
+class Engine:
+    """The part that all engines share: the connections, the door, and the way to the end.
+
+    A subclass implements ``run`` and ``listen``, and calls ``accepted``/``ended``.
+    """
+
+    lowest_refused: int | None = None  # the first descriptor that the engine cannot serve
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.clock = service.clock
+        self.row = service.row
+        self.connections: set[Connection] = set()
+        self.door = Door(service, self.connections, service.cap, self.lowest_refused)
+        self._listeners_until = 0.0
+
+    def run(self) -> None:
+        """Serve until the service has stopped and no connection is left."""
+        raise NotImplementedError
+
+    def listen(self, on: bool) -> None:
+        """Watch the listeners, or look away from them."""
+        raise NotImplementedError
+
+    def forget(self, fd: int) -> None:
+        """Watch a descriptor of ``service.watched`` no longer."""
+        raise NotImplementedError
+
+    def take(self, listener: Any) -> bool:
+        """Accept what waits at a listener, within reason; True if its queue was found empty."""
+        raise NotImplementedError
+
+    def abort(self, reason: str) -> None:
+        """End every connection now."""
+        raise NotImplementedError
+
+    def changed(self) -> None:
+        """The service's phase has changed. Called in the engine's own loop."""
+        phase = self.service.phase
+        if phase == RUNNING:
+            return
+        if phase == STOPPING:
+            self._listeners_until = time.monotonic() + _LAST_CALL
+            self.rouse()
+        else:
+            self.close_listeners()
+        if phase == ENDING:
+            self.abort("the server is stopping")
+
+    def rouse(self) -> None:
+        """End what rests: after SHUT_RD what has arrived is still read and answered, then comes the end of the stream."""
+        for connection in list(self.connections):
+            if connection.rest != BUSY and connection.fd >= 0:
+                shutdown(connection.fd, socket.SHUT_RD)
+
+    def close_listeners(self) -> None:
+        """Take nothing new from now on."""
+        if self.service.listeners:
+            self.listen(False)
+            for listener in self.service.listeners:
+                listener.close()
+            self.service.listeners = []
+
+    def stopped(self) -> bool:
+        """Once a turn, when the phase is past RUNNING: goes on with the stop; True when all is done."""
+        now = self.clock.now
+        if self.service.phase == STOPPING and self.service.listeners and now >= self._listeners_until:
+            if all([self.take(listener) for listener in self.service.listeners]):
+                self.close_listeners()
+        if now >= self.service.end_at:
+            self.close_listeners()
+            if self.connections:
+                self.abort("the graceful timeout is over")
+        return not self.connections and not self.service.listeners
+
+    def accepted(self, connection: Connection) -> None:
+        """Book a new connection and give it its handler."""
+        self.connections.add(connection)
+        self.row.connections = len(self.connections)
+        connection.generator = self.service.handler(connection)
+
+    def ended(self, connection: Connection) -> None:
+        """Book the end of a connection and close its descriptor."""
+        connection.discard()
+        self.connections.discard(connection)
+        self.row.connections = len(self.connections)
+        fd, connection.fd = connection.fd, -1
+        connection.generator = connection.job = connection.waker = None
+        if fd >= 0:
+            os.close(fd)
+        self.door.left(connection)
+
+
+def close_handler(connection: Connection, reason: str, say: Any) -> None:
+    """Close a handler because its connection failed; what its ``finally`` raises is logged, not raised."""
+    if not connection.failure:
+        connection.failure = reason
+    try:
+        if connection.generator is not None:
+            connection.generator.close()
+    except Exception:
+        say("a handler failed while it was being closed")

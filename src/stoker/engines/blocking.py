@@ -1,0 +1,195 @@
+"""The loop of all engines in which a connection waits by blocking, each in a process, thread or greenlet of its own.
+
+How waiting is done is the ``io`` given: a thread blocks in the kernel, a greenlet switches to its hub.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from stoker import log
+from stoker.connection import (
+    CALL,
+    DONE,
+    DRAIN,
+    IDLE,
+    INFINITY,
+    RECV,
+    SLEEP,
+    WOKEN,
+    Connection,
+    WriteStalled,
+    recv_now,
+    resume,
+    shutdown,
+)
+from stoker.engines.base import close_handler
+
+if TYPE_CHECKING:
+    from stoker.connection import BlockingIO, _Woken
+
+_TICK = 1.0  # seconds in recv(2) and send(2) between two looks at the deadline
+_LINGER = 2.0
+_LINGER_BYTES = 1 << 20
+_TIMEVAL = (1).to_bytes(8, "little") + bytes(8)
+
+
+def serve(connection: Connection, io: BlockingIO) -> None:
+    """Run a handler to its end. Closes the handler, never the descriptor."""
+    connection.io = io
+    clock = connection.clock
+    clock.now = time.monotonic()
+    value: object = None
+    try:
+        while True:
+            ask = resume(connection.generator, value)
+            value = None
+            if connection.size and ask != CALL and connection.drain(connection.low if ask == DRAIN else 0):
+                value = WOKEN
+            elif connection.woken and connection.wakeable and ask in (RECV, DRAIN, SLEEP):
+                connection.woken = False
+                value = WOKEN
+            elif ask == RECV:
+                value = io.recv(connection)
+            elif ask == SLEEP:
+                value = io.sleep(connection)
+            elif ask == CALL:
+                connection.job.run()
+                connection.job = None
+            elif ask == DONE:
+                break
+            clock.now = time.monotonic()
+        linger(connection, io)
+    except OSError as error:
+        close_handler(connection, error.strerror or str(error), log.exception)
+    except Exception:
+        log.exception("a connection handler failed")
+        close_handler(connection, "the handler failed", log.exception)
+    finally:
+        # Reached with the handler still open by what is no Exception: a kill. Its ``finally`` runs all the same.
+        close_handler(connection, "killed", log.exception)
+
+
+def watch_progress(connection: Connection, timeout: float) -> float:
+    """Seconds left for the next byte to go out. Raises WriteStalled when there are none."""
+    now = time.monotonic()
+    if connection.stalled == INFINITY or connection.sent != connection.progress:
+        connection.progress = connection.sent
+        connection.stalled = now + timeout
+    if connection.stalled <= now:
+        raise WriteStalled
+    return connection.stalled - now
+
+
+def linger(connection: Connection, io: BlockingIO) -> None:
+    """Close our end and throw away what still comes (RFC 9112, 9.6), within bounds."""
+    if not connection.linger:
+        return
+    shutdown(connection.fd, socket.SHUT_WR)
+    connection.rest = 0
+    connection.wakeable = False
+    connection.deadline = time.monotonic() + _LINGER
+    thrown = 0
+    while thrown < _LINGER_BYTES:
+        data = io.recv(connection)
+        if not isinstance(data, bytes) or not data:
+            return
+        thrown += len(data)
+
+
+class PollIO:
+    """Waiting by poll(2) on a non-blocking socket, with a descriptor to be woken by. For threads: pools and engines."""
+
+    def __init__(self, write_timeout: float) -> None:
+        self.write_timeout = write_timeout
+        self.bell = -1
+        self.lock = (
+            threading.Lock()
+        )  # the bell must not be closed, and its number given again, under somebody who rings
+
+    def recv(self, connection: Connection) -> bytes | None | _Woken:
+        while True:
+            if connection.rest != IDLE and time.monotonic() >= connection.deadline:
+                return None
+            data = recv_now(connection.fd)
+            if data is not None:
+                return data
+            left = connection.deadline - time.monotonic()
+            if left <= 0:
+                return None
+            if self._wait(connection, select.POLLIN, left):
+                return WOKEN
+
+    def room(self, connection: Connection) -> bool:
+        return self._wait(connection, select.POLLOUT, watch_progress(connection, self.write_timeout))
+
+    def sleep(self, connection: Connection) -> _Woken | None:
+        while (left := connection.deadline - time.monotonic()) > 0:
+            if self._wait(connection, 0, left):
+                return WOKEN
+        return None
+
+    def _wait(self, connection: Connection, events: int, seconds: float) -> bool:
+        """Poll once; True if woken."""
+        poll = select.poll()
+        poll.register(connection.fd, events)
+        if connection.wakeable:
+            if self.bell < 0:
+                self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+                connection.waker = self.wake
+            poll.register(self.bell, select.POLLIN)
+            if connection.woken:  # woken before there was a bell to ring
+                connection.woken = False
+                return True
+        for fd, bits in poll.poll(min(seconds, 3600.0) * 1000):
+            if fd == self.bell:
+                os.eventfd_read(self.bell)
+                connection.woken = False
+                return True
+            if not events and bits:
+                raise ConnectionResetError(104, "the client reset the connection")
+        return False
+
+    def wake(self, connection: Connection) -> None:
+        """What ``connection.wake()`` calls."""
+        with self.lock:
+            if self.bell >= 0:
+                os.eventfd_write(self.bell, 1)
+
+    def close(self) -> None:
+        """Give the bell back."""
+        with self.lock:
+            if self.bell >= 0:
+                os.close(self.bell)
+                self.bell = -1
+
+
+class SocketIO(PollIO):
+    """Waiting in recv(2) and send(2) themselves, on a blocking socket whose timeouts tick once a second.
+
+    One system call a receive instead of two. A handler that declares itself wakeable is served by poll(2) from then on.
+    """
+
+    def __init__(self, connection: Connection, write_timeout: float) -> None:
+        super().__init__(write_timeout)
+        self.blocking = True
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=connection.fd)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL)
+            sock.setblocking(True)
+        finally:
+            sock.detach()
+
+    def _wait(self, connection: Connection, events: int, seconds: float) -> bool:
+        if self.blocking and connection.wakeable:
+            self.blocking = False
+            os.set_blocking(connection.fd, False)
+        if self.blocking and events:
+            return False  # the wait was in the call that has just timed out
+        return super()._wait(connection, events, seconds)

@@ -1,0 +1,498 @@
+"""The loop of all engines that are told which descriptors are ready: nonblocking, select, poll, epoll, asyncio.
+
+A poller says who is ready; this loop does what the handlers ask for. Level trigger: one receive an event, the answer sent
+at once, and the kernel told only of changes. Edge trigger: an edge is told once, so ``readable`` remembers it until a
+receive has found the socket empty.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import deque
+from typing import Any, Protocol
+
+from stoker import log
+from stoker.connection import (
+    BUSY,
+    CALL,
+    CHUNK,
+    DONE,
+    DRAIN,
+    IDLE,
+    INFINITY,
+    RECV,
+    SLEEP,
+    WOKEN,
+    Connection,
+    Service,
+    recv_now,
+    resume,
+    shutdown,
+)
+from stoker.engines.base import TICK, Engine, close_handler
+from stoker.engines.timers import Timers
+
+try:
+    import cython
+except ImportError:
+    from stoker import nocython as cython
+
+# Interest and events; the values are those of poll(2) and epoll(7).
+IN = 0x001
+OUT = 0x004
+ERR = 0x008
+HUP = 0x010
+RDHUP = 0x2000
+_OFF = -1  # not registered at all
+
+_ACCEPTS = 64  # accepted in one turn under level trigger; the next turn goes on
+_LINGER = 2.0  # seconds that a closed connection is given to close its own end
+_LINGER_BYTES = 1 << 20
+
+
+class Poller(Protocol):
+    """How the kernel is asked. ``add`` of a descriptor that is there, or ``change`` of one that is not, raises."""
+
+    edge: bool  # events are told once
+
+    def add(self, fd: int, events: int) -> None: ...
+    def change(self, fd: int, events: int) -> None: ...
+    def remove(self, fd: int) -> None: ...
+    def wait(self, timeout: float) -> list[tuple[int, int]]:
+        """Ready descriptors and their events, after at most ``timeout`` seconds (0: only look)."""
+
+    def close(self) -> None: ...
+
+
+class ReadinessLoop(Engine):
+    """Runs handlers over a poller, on one thread."""
+
+    def __init__(self, service: Service, poller: Poller) -> None:
+        super().__init__(service)
+        self.poller = poller
+        self.edge = poller.edge
+        self.timers = Timers()
+        self.by_fd: dict[int, Connection] = {}
+        self.write_timeout: float = service.config.write_timeout
+        self.ready: deque[Connection] = deque()  # answered DRAIN: one block a turn, so that nobody is starved
+        self.woken: deque[Connection] = deque()  # filled by wake(), from any thread
+        self.finished: deque[Connection] = deque()  # jobs that have ended, from pool threads
+        self.listening: dict[int, Any] = {}
+        self.again: list[Any] = []  # edge trigger: listeners left before their queue was empty
+        self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.rung = False
+
+    # The loop.
+
+    def run(self) -> None:
+        self.start()
+        try:
+            while not self.turn(self.timeout()):
+                pass
+        finally:
+            self.close()
+
+    def start(self) -> None:
+        """Register what is there from the beginning."""
+        self.tick()
+        self.poller.add(self.bell, IN)
+        for fd in self.service.watched:
+            self.poller.add(fd, IN)
+        self.listen(True)
+        self.service.ready()
+
+    def close(self) -> None:
+        """Give back the loop's own descriptors."""
+        self.door.close()
+        self.poller.close()
+        os.close(self.bell)
+
+    def tick(self) -> None:
+        """Look at the clock, and show the master that the loop turns."""
+        now = time.monotonic()
+        self.clock.now = now
+        self.row.turn = now
+
+    def timeout(self) -> float:
+        """How long the next wait may be, in seconds."""
+        if self.ready or self.woken or self.finished or self.again:
+            return 0.0
+        if not self.listening and self.service.listeners:
+            when = min(self.timers.next(), self.door.opens_at())
+        else:
+            when = self.timers.next()
+        if self.service.phase:
+            when = min(when, self.clock.now + 0.05)
+        return max(0.0, min(when - time.monotonic(), TICK))
+
+    def turn(self, timeout: float) -> bool:
+        """Wait once and serve what is ready; True when the service has stopped."""
+        events = self.poller.wait(timeout)
+        self.tick()
+        others = None
+        for fd, bits in events:
+            connection = self.by_fd.get(fd)
+            if connection is not None:
+                self.event(connection, bits)
+            elif others is None:
+                others = [fd]
+            else:
+                others.append(fd)
+        # Listeners come last: a descriptor closed above could be given again, and a late event would hit the wrong one.
+        if others is not None or self.again:
+            self.others(others or [])
+        if self.finished or self.woken or self.ready:
+            self.queues()
+        if self.timers.next() <= self.clock.now:
+            for connection in self.timers.due(self.clock.now):
+                self.expired(connection)
+        self.door.tick()
+        if not self.listening and self.service.listeners and self.door.open():
+            self.listen(True)
+        return self.service.phase != 0 and self.stopped()
+
+    def others(self, fds: list[int]) -> None:
+        """Events of what is no connection."""
+        listeners, self.again = self.again, []
+        for fd in fds:
+            if fd == self.bell:
+                self.rung = False
+                os.eventfd_read(self.bell)
+            elif fd in self.listening:
+                listeners.append(self.listening[fd])
+            else:
+                watched = self.service.watched.get(fd)
+                if watched is not None:
+                    watched()
+        for listener in listeners:
+            if listener in self.service.listeners:
+                self.take(listener)
+
+    def queues(self) -> None:
+        """What other threads and the last turn left to do; what is added meanwhile waits for the next turn."""
+        for _ in range(len(self.finished)):
+            connection = self.finished.popleft()
+            connection.job = None
+            if connection.gone:
+                self.fail(connection, "the client reset the connection")
+            elif connection.fd >= 0:
+                self.advance(connection, None)
+        for _ in range(len(self.woken)):
+            connection = self.woken.popleft()
+            if connection.fd >= 0 and connection.woken and connection.ask in (RECV, DRAIN, SLEEP):
+                self.answer_woken(connection)
+        for _ in range(len(self.ready)):
+            connection = self.ready.popleft()
+            if connection.fd >= 0 and connection.stalled == INFINITY:
+                if connection.ask == DRAIN:
+                    self.advance(connection, None)
+                elif connection.ask == RECV:
+                    self.receive(connection)
+
+    def ring(self) -> None:
+        """Have the loop turn. From any thread."""
+        if not self.rung:
+            self.rung = True
+            os.eventfd_write(self.bell, 1)
+
+    def wake(self, connection: Connection) -> None:
+        """What ``connection.wake()`` calls, from any thread."""
+        self.woken.append(connection)
+        self.ring()
+
+    def forget(self, fd: int) -> None:
+        self.poller.remove(fd)
+
+    # Accepting.
+
+    def listen(self, on: bool) -> None:
+        if on:
+            for listener in self.service.listeners:
+                if listener.fileno() not in self.listening:
+                    self.listening[listener.fileno()] = listener
+                    self.poller.add(listener.fileno(), IN)
+        else:
+            for fd in self.listening:
+                self.poller.remove(fd)
+            self.listening.clear()
+            self.again.clear()
+
+    def take(self, listener: Any) -> bool:
+        """Take what waits: until the queue is empty under edge trigger, at most ``_ACCEPTS`` a turn."""
+        for _ in range(_ACCEPTS):
+            connection = self.door.accept(listener)
+            if connection is None:
+                if not self.door.open():
+                    self.listen(False)
+                elif self.edge and not self.door.empty:
+                    self.again.append(listener)
+                return self.door.empty
+            self.accepted(connection)
+            self.by_fd[connection.fd] = connection
+            connection.waker = self.wake
+            connection.want = _OFF
+            if self.edge:
+                connection.want = IN | OUT
+                connection.readable = True  # data may have come before the registration
+                self.poller.add(connection.fd, IN | OUT)
+            self.advance(connection, None)
+        if self.edge:
+            self.again.append(listener)
+        return False
+
+    # One connection.
+
+    def event(self, connection: Connection, bits: int) -> None:
+        """The kernel has something to say of a connection."""
+        ask = connection.ask
+        if bits & IN or bits & RDHUP:
+            connection.readable = True
+        if ask is None:  # a job is out: hands off
+            if bits & (HUP | ERR):
+                self.reset(connection)
+            elif not self.edge:
+                self.want(connection, 0)
+            return
+        if connection.size and (bits & OUT or bits & (HUP | ERR)):
+            self.go_on(connection)
+            return
+        if ask == RECV:
+            if connection.stalled == INFINITY:
+                self.receive(connection)
+        elif bits & (HUP | ERR):
+            if ask == DONE:
+                self.finish(connection)
+            else:
+                self.fail(connection, "the client reset the connection")
+        elif ask == DONE:
+            if not connection.size:
+                self.linger(connection)
+        elif not self.edge and bits & IN:
+            self.want(connection, OUT if connection.size else 0)
+
+    def receive(self, connection: Connection) -> None:
+        """Answer a RECV, if there is something to answer it with. The deadline comes first, or a drip would outrun it."""
+        if connection.deadline <= self.clock.now and connection.rest != IDLE:
+            self.advance(connection, None)
+            return
+        try:
+            data = recv_now(connection.fd)
+        except OSError as error:
+            self.fail(connection, error.strerror or "receive failed")
+            return
+        if data is None:
+            connection.readable = False
+            if connection.deadline <= self.clock.now:
+                self.advance(connection, None)
+            else:
+                self.park(connection)
+            return
+        if len(data) < CHUNK and data:
+            connection.readable = False  # an edge comes with the next byte; the end of the stream tells itself by RDHUP
+        self.advance(connection, data)
+
+    def advance(self, connection: Connection, value: object) -> None:
+        """Resume a handler with an answer and do what it asks for, as far as that goes without waiting."""
+        while True:
+            try:
+                ask = resume(connection.generator, value)
+            except Exception:
+                log.exception("a connection handler failed")
+                self.fail(connection, "the handler failed")
+                return
+            connection.ask = ask
+            value = None
+            if connection.size:
+                try:
+                    full = not connection.flush()
+                except OSError as error:
+                    self.fail(connection, error.strerror or "send failed")
+                    return
+                if full and ask != CALL and (ask != DRAIN or connection.size > connection.low):
+                    self.stall(connection)
+                    return
+            if ask == CALL:
+                if self.call(connection):
+                    continue
+                return
+            if self.settle(connection):
+                return
+            value = WOKEN
+
+    def settle(self, connection: Connection) -> bool:
+        """The queue is as short as the operation wants it: park, or False if the answer is WOKEN."""
+        ask = connection.ask
+        connection.stalled = INFINITY
+        if connection.woken and connection.wakeable and ask != DONE:
+            connection.woken = False
+            return False
+        if ask == RECV:
+            if self.edge and connection.readable:
+                self.ready.append(connection)  # no edge will come for what is there already
+            else:
+                self.park(connection)
+        elif ask == SLEEP:
+            self.park(connection)
+        elif ask == DRAIN:
+            self.ready.append(connection)
+        else:
+            self.begin_linger(connection)
+        return True
+
+    def park(self, connection: Connection) -> None:
+        """Wait for what the operation needs, or for its deadline."""
+        if connection.ask == RECV:
+            self.want(connection, IN)
+        else:
+            self.want(connection, 0)
+        if connection.deadline < connection.filed:
+            self.timers.file(connection, connection.deadline)
+
+    def stall(self, connection: Connection) -> None:
+        """The kernel is full: wait for room, and for progress within the write timeout."""
+        if connection.stalled == INFINITY or connection.sent != connection.progress:
+            connection.progress = connection.sent
+            connection.stalled = self.clock.now + self.write_timeout
+            if connection.stalled < connection.filed:
+                self.timers.file(connection, connection.stalled)
+        self.want(connection, OUT)
+        if connection.ask == SLEEP and connection.deadline < connection.filed:
+            self.timers.file(connection, connection.deadline)
+
+    def go_on(self, connection: Connection) -> None:
+        """There may be room in the kernel again."""
+        try:
+            emptied = connection.flush()
+        except OSError as error:
+            self.fail(connection, error.strerror or "send failed")
+            return
+        if not emptied and (connection.ask != DRAIN or connection.size > connection.low):
+            self.stall(connection)
+        elif not self.settle(connection):
+            self.advance(connection, WOKEN)
+
+    def answer_woken(self, connection: Connection) -> None:
+        if connection.wakeable:
+            connection.woken = False
+            connection.stalled = INFINITY
+            self.advance(connection, WOKEN)
+
+    def expired(self, connection: Connection) -> None:
+        """A deadline has come up; perhaps one that has moved since."""
+        now = self.clock.now
+        ask = connection.ask
+        if connection.stalled <= now:
+            if connection.sent != connection.progress:
+                self.stall(connection)
+            else:
+                self.fail(connection, "the client took nothing for the whole write timeout")
+        elif connection.stalled < INFINITY:
+            self.timers.file(connection, connection.stalled)
+        elif ask == DONE:
+            self.finish(connection)
+        elif ask == RECV and connection.deadline <= now:
+            self.receive(connection)  # what came at the last moment to an idle connection is still read
+        elif ask == SLEEP and connection.deadline <= now:
+            self.advance(connection, None)
+        elif ask in (RECV, SLEEP):
+            self.timers.file(connection, connection.deadline)
+
+    def call(self, connection: Connection) -> bool:
+        """Run the job; True if it has ended (it ran here)."""
+        pool = self.service.pool
+        job = connection.job
+        if pool is None and not job.dedicated:
+            job.run()
+            self.tick()
+            connection.job = None
+            return True
+        connection.ask = None
+        try:
+            self.service.start_job(job, lambda: self.job_done(connection))
+        except RuntimeError:
+            log.error("no new thread can be started: a connection is closed (--max-connections, ulimit -u)")
+            connection.job = None
+            self.fail(connection, "no thread")
+        return False
+
+    def job_done(self, connection: Connection) -> None:
+        """Called by the thread that ran the job."""
+        self.finished.append(connection)
+        self.ring()
+
+    # Ends.
+
+    def reset(self, connection: Connection) -> None:
+        """The peer is gone while a job is out: tell the job, and look away until it has ended."""
+        connection.gone = True
+        self.want(connection, _OFF)
+        if connection.job is not None:
+            connection.job.cancel()
+
+    def fail(self, connection: Connection, reason: str) -> None:
+        """End a connection that failed, by way of its handler's ``finally``."""
+        if connection.ask is None and connection.job is not None:
+            connection.gone = True
+            connection.failure = reason
+            self.want(connection, _OFF)
+            connection.job.cancel()
+            return
+        close_handler(connection, reason, log.exception)
+        self.finish(connection)
+
+    def abort(self, reason: str) -> None:
+        for connection in list(self.connections):
+            self.fail(connection, reason)
+
+    def begin_linger(self, connection: Connection) -> None:
+        """All is sent. Without waiting for the peer's end, bytes on their way would reset the connection and could take
+        the answer with them (RFC 9112, 9.6)."""
+        if not connection.linger:
+            self.finish(connection)
+            return
+        connection.rest = BUSY
+        shutdown(connection.fd, socket.SHUT_WR)
+        connection.progress = 0
+        connection.deadline = self.clock.now + _LINGER
+        connection.filed = INFINITY
+        self.timers.file(connection, connection.deadline)
+        self.want(connection, IN)
+        self.linger(connection)
+
+    def linger(self, connection: Connection) -> None:
+        """Throw away what still comes, until the end of the stream, a bound, or the deadline."""
+        while True:
+            try:
+                data = recv_now(connection.fd)
+            except OSError:
+                data = b""
+            if data is None:
+                return
+            connection.progress += len(data)
+            if not data or connection.progress > _LINGER_BYTES:
+                self.finish(connection)
+                return
+
+    def finish(self, connection: Connection) -> None:
+        """Forget a connection."""
+        if connection.fd >= 0:
+            self.want(connection, _OFF)
+            self.by_fd.pop(connection.fd, None)
+            connection.ask = DONE
+            self.ended(connection)
+
+    def want(self, connection: Connection, events: int) -> None:
+        """Tell the kernel what to watch a connection for, if that has changed."""
+        if events == connection.want:
+            return
+        if events == _OFF:
+            self.poller.remove(connection.fd)
+        elif connection.want == _OFF:
+            self.poller.add(connection.fd, events)
+        elif self.edge:
+            return
+        else:
+            self.poller.change(connection.fd, events)
+        connection.want = events

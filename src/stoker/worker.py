@@ -1,0 +1,258 @@
+"""One worker process: it wires application, handler, pool and engine together, and keeps in touch with the master.
+
+What reaches a worker is always one byte that is a signal's number: from the master over the control socket, or from a
+real signal by way of set_wakeup_fd. The engine reports both descriptors as readable, in its own loop, so no Python code
+ever runs at a bad moment.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib
+import itertools
+import os
+import random
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from stoker import engines, log, stats
+from stoker.connection import ENDING, INFINITY, RETIRING, RUNNING, STOPPING, Clock, Connection, Handler, Job
+from stoker.errors import BootError
+
+EXIT_BOOT = 3  # the application cannot be imported
+
+_PHASES = {
+    signal.SIGTERM: STOPPING,
+    signal.SIGHUP: RETIRING,
+    signal.SIGINT: ENDING,
+    signal.SIGQUIT: ENDING,
+}
+_STATES = {RUNNING: stats.READY, RETIRING: stats.RETIRING, STOPPING: stats.DRAINING, ENDING: stats.ENDING}
+_SPARE = 64  # descriptors left to the application and to ourselves
+
+
+class Worker:
+    """The service that an engine runs.
+
+    :param row: this worker's cells in shared memory
+    :param control: our end of the socket to the master; None where there is no master (tests)
+    """
+
+    def __init__(self, config: Any, listeners: list[Any], row: Any, control: socket.socket | None) -> None:
+        self.config = config
+        self.listeners = listeners
+        self.row = row
+        self.control = control
+        self.clock = Clock(time.monotonic())
+        self.phase = RUNNING
+        self.end_at = INFINITY
+        self.watched: dict[int, Callable[[], None]] = {}
+        self.pool: Any = None
+        self.full_answer = b""
+        self.handler: Callable[[Connection], Handler]
+        self.watch: Any = None
+        self.engine: Any = None
+        self._starter: Any = None
+        self._counter = itertools.count(1)
+        self._quota = 0
+        if config.max_requests:
+            self._quota = config.max_requests + random.randint(0, config.max_requests_jitter)
+        self.info = engines.REGISTRY[config.engine]
+        self.cap: int = (
+            config.max_connections or self.info.cap or max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE)
+        )
+
+    # What the engine calls.
+
+    def ready(self) -> None:
+        self.row.state = stats.READY
+        self.title("ready")
+        self.tell(b"R")
+
+    def start_job(self, job: Job, done: Callable[[], None]) -> None:
+        if self._starter is None:
+            self._starter = self.pool or importlib.import_module("stoker.pool").Pool(0)
+        self._starter.submit(job, done)
+
+    # What applications call.
+
+    def count_request(self) -> None:
+        """A request is over."""
+        count = next(self._counter)
+        self.row.requests = count
+        if count == self._quota:
+            log.info(f"{count} requests answered: this worker asks to be replaced (--max-requests)")
+            self.tell(b"Q")
+
+    # Messages and signals.
+
+    def tell(self, message: bytes) -> None:
+        """Send a byte to the master."""
+        if self.control is not None:
+            try:
+                self.control.send(message, socket.MSG_DONTWAIT)
+            except OSError:
+                pass  # it is gone; the end of the stream says so in a moment
+
+    def attach(self) -> None:
+        """Have signals and the master's bytes come in through descriptors."""
+        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1):
+            signal.signal(number, _ignore)
+            signal.siginterrupt(number, False)
+        faulthandler.enable()  # SIGABRT, which the master sends to a stuck worker, shows all stacks
+        self.watched[reader] = lambda: self.obey(os.read(reader, 64))
+        if self.control is not None:
+            control = self.control
+            control.setblocking(False)
+            self.watched[control.fileno()] = lambda: self.hear(control)
+
+    def hear(self, control: socket.socket) -> None:
+        """The master has something to say, or is gone: then this worker drains as on SIGTERM."""
+        try:
+            data = control.recv(64)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.watched.pop(control.fileno(), None)
+            self.engine.forget(control.fileno())
+            if self.phase < STOPPING:
+                log.error("the master is gone: this worker drains and ends")
+                for listener in self.listeners:
+                    listener.refuse_new()
+                self.advance(STOPPING)
+            return
+        self.obey(data)
+
+    def obey(self, data: bytes) -> None:
+        """Act on bytes that are signal numbers."""
+        for number in data:
+            if number == signal.SIGUSR1:
+                log.reopen()
+            elif number in _PHASES:
+                self.advance(_PHASES[signal.Signals(number)])
+
+    def advance(self, phase: int) -> None:
+        """Go on to a later phase of life; an earlier one is passed over."""
+        if phase <= self.phase:
+            return
+        self.phase = phase
+        self.end_at = min(self.end_at, time.monotonic() + self.config.graceful_timeout)
+        self.row.state = _STATES[phase]
+        self.title(stats.STATES[_STATES[phase]])
+        self.engine.changed()
+
+    def title(self, state: str) -> None:
+        """Name the process for ps(1)."""
+        import setproctitle  # noqa: PLC0415
+
+        setproctitle.setproctitle(
+            f"{self.config.proc_name}: worker {self.row.index + 1} [{self.config.engine}] {state}"
+        )
+
+
+def _ignore(number: int, frame: object) -> None:
+    """A handler must be there for the wakeup descriptor to be written; the loop does the work."""
+
+
+def prepare(config: Any) -> None:
+    """Before anything else in a process that is to serve: gevent patches the standard library."""
+    if config.engine == "gevent" and config.patch:
+        from gevent import monkey  # noqa: PLC0415
+
+        monkey.patch_all()
+
+
+def load_application(config: Any) -> Any:
+    """Import what is to be served. Raises BootError, or whatever the import raises."""
+    from stoker.apps import load  # noqa: PLC0415
+
+    for folder in reversed([*config.app_dir, os.getcwd()]):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+    if config.tcp is not None:
+        return load.load(config.tcp)
+    application = load.load(config.app, config.factory)
+    if config.interface == "auto" and load.interface_of(application) == "asgi":
+        raise BootError(
+            f"{config.app!r} is an ASGI application; this version serves WSGI and raw TCP (--interface wsgi if it is WSGI)"
+        )
+    return application
+
+
+_preloaded: list[Any] = []
+
+
+def preload(config: Any) -> None:
+    """``--preload``: import the application in the master, before fork."""
+    prepare(config)
+    _preloaded[:] = [load_application(config)]
+
+
+def build(worker: Worker, application: Any) -> None:
+    """Make the handler and the engine."""
+    config = worker.config
+    blocking = worker.info.blocking_ok and (config.engine != "gevent" or config.patch)
+    if config.threads:
+        worker.pool = importlib.import_module("stoker.pool").Pool(config.threads)
+    if config.tcp is not None:
+        tcp = importlib.import_module("stoker.apps.tcp")
+        worker.handler = tcp.site(worker, application, blocking).handler
+    else:
+        worker.handler = wsgi_site(worker, application, blocking).handler
+    worker.engine = engines.load(config.engine)(worker)
+
+
+def wsgi_site(worker: Worker, application: Any, blocking: bool) -> Any:
+    """What the HTTP connections of this worker share."""
+    from stoker.apps.wsgi import WSGIExchange, WSGISite  # noqa: PLC0415
+    from stoker.engines.blocking import PollIO  # noqa: PLC0415
+    from stoker.http.response import refusal  # noqa: PLC0415
+
+    config = worker.config
+    access = log.AccessLog.from_config(config)
+    site = WSGISite(worker, blocking, WSGIExchange, lambda: PollIO(config.write_timeout), access)
+    site.application = application
+    site.threads = worker.pool is not None or config.engine in ("thread", "gevent")
+    site.processes = config.engine == "process" or config.workers != 1
+    site.inline = worker.pool is None and config.engine not in ("thread", "process")
+    site.root_path = config.root_path
+    worker.full_answer = refusal(503, "all connections are busy", site.date.now(), site.server)
+    if config.request_timeout:
+        worker.watch = site.watch = importlib.import_module("stoker.watchdog").Watchdog(worker)
+    return site
+
+
+def run(config: Any, listeners: list[Any], row: Any, control: socket.socket) -> int:
+    """The life of a worker, in the child right after fork.
+
+    :returns: the exit status: 0 after a drain, 3 if the application cannot be imported, 1 if the engine failed
+    """
+    try:
+        if not _preloaded:
+            prepare(config)
+        worker = Worker(config, listeners, row, control)
+        worker.title("starting")
+        application = _preloaded[0] if _preloaded else load_application(config)
+        worker.attach()
+        build(worker, application)
+    except BootError as error:
+        log.error(str(error))
+        return EXIT_BOOT
+    except BaseException:
+        log.exception("the application cannot be imported")
+        return EXIT_BOOT
+    try:
+        worker.engine.run()
+    except BaseException:
+        log.exception("the engine failed")
+        return 1
+    return 0
