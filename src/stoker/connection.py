@@ -2,19 +2,19 @@
 
 A handler is a generator. It yields what it wants done, never how, and is resumed with the answer:
 
-==========  =========================================================  ==================================================
-operation   asks for                                                   is answered with
-==========  =========================================================  ==================================================
-``RECV``    send what is queued, then give me bytes                    bytes; ``b""`` at the end of the stream;
-                                                                       ``WOKEN``; ``None`` when ``deadline`` has passed
-``DRAIN``   come back when at most ``low`` bytes are queued            ``None``, or ``WOKEN``
-``SLEEP``   come back at ``deadline``                                  ``None``, or ``WOKEN``
-``CALL``    run ``job`` where blocking is allowed                      ``None``; the job holds its own result
-``DONE``    send what is queued, then a lingering close                never resumed
-==========  =========================================================  ==================================================
+==========  =====================================================  =====================================================
+operation   asks for                                               is answered with
+==========  =====================================================  =====================================================
+``RECV``    send what is queued, then give me bytes                bytes; ``b""`` at the end of the stream; ``WOKEN``;
+                                                                   ``None`` when ``deadline`` has passed
+``DRAIN``   come back when at most ``low`` bytes are queued        ``None``, or ``WOKEN``
+``SLEEP``   come back at ``deadline``                              ``None``, or ``WOKEN``
+``CALL``    run ``job`` where blocking is allowed                  ``None``; the job holds its own result
+``DONE``    send what is queued, then a lingering close            never resumed
+==========  =====================================================  =====================================================
 
-Failure is never an answer: on a reset, a write that makes no progress, or a stop, the engine sets ``failure`` and closes
-the generator, so that every ``finally`` runs.
+Failure is never an answer: on a reset, a write that makes no progress, or a stop, the engine sets ``failure`` and
+closes the generator, so that every ``finally`` runs.
 
 The outgoing queue belongs to whoever runs: the handler between two operations, the engine while it waits, the job of a
 CALL while that is out. Only ``wake()`` may be called by anybody, at any time, from any thread.
@@ -71,7 +71,7 @@ class Job(Protocol):
 class BlockingIO(Protocol):
     """The waiting that code may do which runs where blocking is allowed (a job, a blocking engine)."""
 
-    def recv(self, connection: Connection) -> bytes | None | _Woken:
+    def recv(self, connection: Connection) -> bytes | _Woken | None:
         """Bytes; ``b""`` at the end; ``None`` when ``connection.deadline`` passed; ``WOKEN``. Raises OSError."""
 
     def room(self, connection: Connection) -> bool:

@@ -152,7 +152,7 @@ class Worker:
 
     def title(self, state: str) -> None:
         """Name the process for ps(1)."""
-        import setproctitle  # noqa: PLC0415
+        import setproctitle
 
         setproctitle.setproctitle(
             f"{self.config.proc_name}: worker {self.row.index + 1} [{self.config.engine}] {state}"
@@ -166,14 +166,14 @@ def _ignore(number: int, frame: object) -> None:
 def prepare(config: Any) -> None:
     """Before anything else in a process that is to serve: gevent patches the standard library."""
     if config.engine == "gevent" and config.patch:
-        from gevent import monkey  # noqa: PLC0415
+        from gevent import monkey
 
         monkey.patch_all()
 
 
 def load_application(config: Any) -> Any:
     """Import what is to be served. Raises BootError, or whatever the import raises."""
-    from stoker.apps import load  # noqa: PLC0415
+    from stoker.apps import load
 
     for folder in reversed([*config.app_dir, os.getcwd()]):
         if folder not in sys.path:
@@ -183,7 +183,7 @@ def load_application(config: Any) -> Any:
     application = load.load(config.app, config.factory)
     if config.interface == "auto" and load.interface_of(application) == "asgi":
         raise BootError(
-            f"{config.app!r} is an ASGI application; this version serves WSGI and raw TCP (--interface wsgi if it is WSGI)"
+            f"{config.app!r} is an ASGI application; this version serves WSGI and raw TCP (--interface wsgi to insist)"
         )
     return application
 
@@ -213,9 +213,9 @@ def build(worker: Worker, application: Any) -> None:
 
 def wsgi_site(worker: Worker, application: Any, blocking: bool) -> Any:
     """What the HTTP connections of this worker share."""
-    from stoker.apps.wsgi import WSGIExchange, WSGISite  # noqa: PLC0415
-    from stoker.engines.blocking import PollIO  # noqa: PLC0415
-    from stoker.http.response import refusal  # noqa: PLC0415
+    from stoker.apps.wsgi import WSGIExchange, WSGISite
+    from stoker.engines.blocking import PollIO
+    from stoker.http.response import refusal
 
     config = worker.config
     access = log.AccessLog.from_config(config)

@@ -2,8 +2,8 @@
 
 The parser is pulled, not iterated, so that a body feeds the same parser. Where the application runs inline, the common
 response is a plain call and the handler yields only where something must be waited for. Where it may block (a thread, a
-process, a pool), a request is one job: the call, the iteration and ``close()`` stay on one thread, because contextvars and
-thread-locals of frameworks must stay in one place.
+process, a pool), a request is one job: the call, the iteration and ``close()`` stay on one thread, because contextvars
+and thread-locals of frameworks must stay in one place.
 """
 
 from __future__ import annotations
@@ -30,17 +30,14 @@ from stoker.connection import (
     Service,
     shutdown,
 )
+from stoker.errors import ProtocolError
 from stoker.http.request import REFUSED, REQUEST, Limits, RequestParser
 from stoker.http.response import CONTINUE, ResponseWriter, http_date, refusal
-
-try:
-    import cython
-except ImportError:
-    from stoker import nocython as cython
 
 SPOOL = 65536  # bytes of a body that are kept in memory; the rest goes to a file
 _UNREAD = 1 << 20  # bytes of a body nobody read that are thrown away to keep the connection
 _RATE_GRACE = 5.0  # seconds before --min-rate is asked of a body
+_FIRST_BYTE = 1.0  # seconds that a connection accepted during the stop has for its first byte
 _BURST = 64  # pipelined requests answered before others have their turn
 
 
@@ -123,6 +120,14 @@ class Site:
         """A handler for a new connection."""
         return serve(connection, self)
 
+    def reads_first(self, parser: RequestParser) -> bool:
+        """Whether the body is read whole before the application is called.
+
+        That is wherever waiting for it would cost a thread, or everybody. In a pool an unsent 100 Continue is worth a
+        thread: the application may not want the body at all.
+        """
+        return not self.blocking and not (self.pool and parser.expect_continue)
+
     def drop(self, names: list[bytes]) -> None:
         """Say once of each field that it is left out because its name holds an underscore."""
         for name in names:
@@ -136,50 +141,30 @@ class Site:
 
 def serve(connection: Connection, site: Site) -> Handler:
     """Serve HTTP on a connection until either side ends it."""
-    service = site.service
-    clock = connection.clock
     parser = RequestParser(site.limits, site.refuse_underscores)
     writer = ResponseWriter(site.server)
     exchange: Exchange = site.exchange(connection, parser, writer, site)
-    begun = False
-    connection.rest = IDLE
-    connection.deadline = clock.now + site.header_timeout
-    served = 0
+    service = site.service
+    begun = served = False
     try:
         while True:
-            if parser.started:
-                if not begun:
-                    begun = True
-                    connection.rest = BUSY
-                    connection.deadline = clock.now + site.header_timeout
-            elif served:
-                begun = False
-                connection.rest = IDLE
-                connection.deadline = clock.now + site.keep_alive
-            if service.phase >= STOPPING:
-                shutdown(connection.fd, socket.SHUT_RD)  # what has arrived is still read, then comes the end
+            begun = expect(connection, site, parser, begun, served)
             data = yield RECV
             if not data:
-                if parser.started:
-                    if data is None:
-                        refuse(connection, site, 408, "the request did not come in time")
-                    else:
-                        refuse(connection, site, 400, "the request is incomplete")
-                else:
-                    connection.linger = False
-                break
+                give_up(connection, site, parser, data)
+                return
             parser.feed(data)
             connection.rest = BUSY
             burst = 0
-            more = parser.next()
-            while more == REQUEST:
-                served += 1
+            while (more := parser.next()) == REQUEST:
+                served = True
+                begun = False
                 writer.begin(parser.method, parser.minor, parser.keep_alive and service.phase == RUNNING)
                 if parser.dropped:
                     site.drop(parser.dropped)
                 if parser.length == 0:
                     exchange.begin(BytesIO())
-                elif not site.blocking and not (site.pool and parser.expect_continue):
+                elif site.reads_first(parser):
                     body = yield from read_body(connection, site, parser)
                     if body is None:
                         return
@@ -197,33 +182,63 @@ def serve(connection: Connection, site: Site) -> Handler:
                     yield DRAIN
                     connection.low = HIGH
                 exchange.end("")
-                if exchange.failed:
-                    connection.linger = False
-                    return
-                if not parser.complete and writer.keep_alive and not (yield from skip_body(connection, site, parser)):
-                    writer.keep_alive = False
-                if not writer.keep_alive:
-                    connection.linger = parser.keep_alive or not parser.complete or parser.buffered() > 0
+                if not parser.complete and writer.keep_alive:
+                    yield from skip_body(connection, site, parser, writer)
+                if exchange.failed or not writer.keep_alive:
+                    # Whoever asked for the close sends nothing more, so that there is nothing to wait for.
+                    more_may_come = parser.keep_alive or not parser.complete or parser.buffered() > 0
+                    connection.linger = more_may_come and not exchange.failed
                     return
                 burst += 1
                 if connection.size > HIGH or burst >= _BURST:
                     burst = 0
                     yield DRAIN
-                more = parser.next()
             if more == REFUSED:
-                error = parser.error
-                refuse(connection, site, error.status, error.reason)
-                break
+                refuse(connection, site, parser.error)
+                return
     finally:
         exchange.end(connection.failure)
 
 
-def refuse(connection: Connection, site: Site, status: int, reason: str) -> None:
+def expect(connection: Connection, site: Site, parser: RequestParser, begun: bool, served: bool) -> bool:
+    """Set rest and deadline for the bytes to come; whether a head has begun.
+
+    The deadline of a head is set once, when it begins: one that moved with each byte would never fire against a drip.
+    """
+    now = connection.clock.now
+    stopping = site.service.phase >= STOPPING
+    if parser.started:
+        if not begun:
+            connection.rest = BUSY
+            connection.deadline = now + site.header_timeout
+        return True
+    connection.rest = IDLE
+    if served:
+        connection.deadline = now + site.keep_alive
+        if stopping:
+            shutdown(connection.fd, socket.SHUT_RD)  # what has arrived is still read, then comes the end
+    else:
+        connection.deadline = now + (min(_FIRST_BYTE, site.header_timeout) if stopping else site.header_timeout)
+    return False
+
+
+def give_up(connection: Connection, site: Site, parser: RequestParser, data: bytes | None) -> None:
+    """No more bytes: in time (None), or at all (b""). Silence, unless a part of a head was there."""
+    if not parser.started:
+        connection.linger = False
+    elif data is None:
+        refuse(connection, site, ProtocolError(408, "the request did not come in time"))
+    else:
+        refuse(connection, site, ProtocolError(400, "the request is incomplete"))
+
+
+def refuse(connection: Connection, site: Site, error: ProtocolError | None) -> None:
     """Queue a refusal, after which the connection is closed."""
+    assert error is not None
     connection.rest = BUSY
     site.service.row.errors += 1
-    log.debug(f"{peer_text(connection)}: {status} {reason}")
-    connection.write(refusal(status, reason, site.date.now(), site.server))
+    log.debug(f"{peer_text(connection)}: {error.status} {error.reason}")
+    connection.write(refusal(error.status, error.reason, site.date.now(), site.server))
 
 
 def read_body(connection: Connection, site: Site, parser: Any) -> Any:
@@ -238,12 +253,12 @@ def read_body(connection: Connection, site: Site, parser: Any) -> Any:
         while True:
             piece = parser.body()
             if piece is None:
-                refuse(connection, site, parser.error.status, parser.error.reason)
+                refuse(connection, site, parser.error)
                 return None
             if piece:
                 total += len(piece)
                 if not spool.write(piece):
-                    refuse(connection, site, 500, "the body cannot be stored")
+                    refuse(connection, site, ProtocolError(500, "the body cannot be stored"))
                     return None
                 connection.deadline = connection.clock.now + site.body_timeout
             if parser.complete:
@@ -253,14 +268,14 @@ def read_body(connection: Connection, site: Site, parser: Any) -> Any:
             if piece:
                 continue
             if too_slow(site, connection.clock.now - start, total):
-                refuse(connection, site, 408, "the body comes too slowly")
+                refuse(connection, site, ProtocolError(408, "the body comes too slowly"))
                 return None
             data = yield RECV
             if data is None:
-                refuse(connection, site, 408, "the body did not come in time")
+                refuse(connection, site, ProtocolError(408, "the body did not come in time"))
                 return None
             if not data:
-                refuse(connection, site, 400, "the body is incomplete")
+                refuse(connection, site, ProtocolError(400, "the body is incomplete"))
                 return None
             parser.feed(data)
     finally:
@@ -272,25 +287,23 @@ def too_slow(site: Site, seconds: float, total: int) -> bool:
     return site.min_rate > 0 and seconds > _RATE_GRACE and total < site.min_rate * seconds
 
 
-def skip_body(connection: Connection, site: Site, parser: Any) -> Any:
-    """Throw away a body that the application did not read, within bounds; False if that is no use."""
-    if parser.length > _UNREAD:
-        return False
+def skip_body(connection: Connection, site: Site, parser: RequestParser, writer: ResponseWriter) -> Any:
+    """Throw away a body that the application did not read; if it is long, give the connection up instead."""
     total = 0
     connection.deadline = connection.clock.now + site.body_timeout
     while not parser.complete:
         piece = parser.body()
-        if piece is None:
-            return False
-        total += len(piece)
-        if total > _UNREAD:
-            return False
+        if piece is not None:
+            total += len(piece)
+        if piece is None or parser.length > _UNREAD or total > _UNREAD:
+            writer.keep_alive = False
+            return
         if not piece and not parser.complete:
             data = yield RECV
             if not data:
-                return False
+                writer.keep_alive = False
+                return
             parser.feed(data)
-    return True
 
 
 class Spool:
@@ -307,7 +320,7 @@ class Spool:
         try:
             if not self.on_disk and self.size > SPOOL:
                 self.on_disk = True
-                disk = tempfile.TemporaryFile(buffering=0, prefix="stoker-")
+                disk = tempfile.TemporaryFile(buffering=0, prefix="stoker-")  # noqa: SIM115 - it outlives this call
                 disk.write(self.file.getvalue())
                 self.file = disk
             view = memoryview(data)

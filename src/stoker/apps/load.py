@@ -108,7 +108,7 @@ def _candidates(where: Any, name: str) -> str:
 
 
 def interface_of(application: Callable[..., Any]) -> str:
-    """``"asgi"`` for what awaits (ASGI 3: ``async def app(scope, receive, send)``, or the two steps of ASGI 2), else ``"wsgi"``."""
+    """``"asgi"`` for what awaits (``async def app(scope, receive, send)``, or such an object), else ``"wsgi"``."""
     if inspect.iscoroutinefunction(application):
         return "asgi"
     if inspect.isclass(application):

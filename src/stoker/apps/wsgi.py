@@ -11,22 +11,17 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from stoker import log
+from stoker.apps.http import Site
 from stoker.connection import HIGH, Connection, FileSlice
 from stoker.errors import ApplicationError, StokerError
 from stoker.http.response import CONTINUE, refusal
-from stoker.apps.http import Site, too_slow
-
-try:
-    import cython
-except ImportError:
-    from stoker import nocython as cython
 
 _KEYS: dict[bytes, str] = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
 _KEYS_MAX = 2000
 
 
 class RequestTimeout(BaseException):
-    """The application had more than ``--request-timeout`` for a request. No Exception, lest an application swallow it."""
+    """The application had more than ``--request-timeout`` for a request. No Exception, lest an app swallow it."""
 
 
 class BodyError(StokerError, OSError):
@@ -436,7 +431,7 @@ class WSGIExchange:
         return self.write
 
     def write(self, data: Any) -> None:
-        """PEP 3333's imperative way. Blocks for room where that is allowed; inline, what the kernel does not take is kept."""
+        """PEP 3333's imperative way. Blocks where that is allowed; inline, what the kernel does not take is kept."""
         self._block(data)
         if self.connection.io is not None:
             self._drain()

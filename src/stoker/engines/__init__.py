@@ -64,7 +64,7 @@ _ENGINES = (
         "inline, an application that blocks holds its worker up",
     ),
     EngineInfo(
-        "generator", "stoker.engines.generator:GeneratorEngine", "epoll(7)", "a generator, in a scheduler of generators",
+        "generator", "stoker.engines.generator:GeneratorEngine", "epoll(7)", "a task of generators",
         "as epoll, and a switch of the scheduler each", spawns=True,
     ),
     EngineInfo(
@@ -73,7 +73,7 @@ _ENGINES = (
     ),
     EngineInfo(
         "gevent", "stoker.engines.gevent:GeventEngine", "libev, persistent watchers", "a greenlet on gevent's hub",
-        "the standard library is patched, so that blocking calls switch", blocking_ok=True, spawns=True, requires="gevent",
+        "patches the standard library: blocking calls switch", blocking_ok=True, spawns=True, requires="gevent",
     ),
     EngineInfo(
         "asyncio", "stoker.engines.asyncio:AsyncioEngine", "our epoll object nested in the event loop", "a generator",

@@ -1,8 +1,8 @@
 """Who may come in: accept(2), and what happens when there is no room.
 
-At the cap the connection that has been idle longest goes first. If none is idle, ``--on-overload`` decides: ``wait`` leaves
-new connections in the accept queue, ``503`` answers and closes, ``close`` closes. Out of descriptors, accepting pauses with
-a growing delay while everything else is served.
+At the cap the connection that has been idle longest goes first. If none is idle, ``--on-overload`` decides: ``wait``
+leaves new connections in the accept queue, ``503`` answers and closes, ``close`` closes. Out of descriptors, accepting
+pauses with a growing delay while everything else is served.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class Engine:
             self.abort("the server is stopping")
 
     def rouse(self) -> None:
-        """End what rests: after SHUT_RD what has arrived is still read and answered, then comes the end of the stream."""
+        """End what rests: after SHUT_RD what has arrived is still read and answered, then the stream ends."""
         for connection in list(self.connections):
             if connection.rest != BUSY and connection.fd >= 0:
                 shutdown(connection.fd, socket.SHUT_RD)
@@ -81,7 +81,8 @@ class Engine:
         """Once a turn, when the phase is past RUNNING: goes on with the stop; True when all is done."""
         now = self.clock.now
         if self.service.phase == STOPPING and self.service.listeners and now >= self._listeners_until:
-            if all([self.take(listener) for listener in self.service.listeners]):
+            emptied = [self.take(listener) for listener in self.service.listeners]
+            if all(emptied):
                 self.close_listeners()
         if now >= self.service.end_at:
             self.close_listeners()

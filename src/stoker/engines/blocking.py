@@ -112,7 +112,7 @@ class PollIO:
             threading.Lock()
         )  # the bell must not be closed, and its number given again, under somebody who rings
 
-    def recv(self, connection: Connection) -> bytes | None | _Woken:
+    def recv(self, connection: Connection) -> bytes | _Woken | None:
         while True:
             if connection.rest != IDLE and time.monotonic() >= connection.deadline:
                 return None

@@ -1,7 +1,7 @@
 """epoll(7): the kernel keeps the list of what is watched, and tells of what has become ready.
 
-Level trigger tells as long as something is ready. Edge trigger tells once, when it becomes ready: then one must accept and
-receive until the kernel has nothing more, or a client waits for ever for an answer to what was left in the socket.
+Level trigger tells as long as something is ready. Edge trigger tells once, when it becomes ready: then one must accept
+and receive until the kernel has nothing more, or a client waits for ever for an answer to what was left in the socket.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _EVENTS = 512  # taken in one call
 class EpollPoller:
     """One epoll object.
 
-    :param edge: tell of changes only (EPOLLET), with EPOLLRDHUP, so that a short read is known to have emptied the socket
+    :param edge: tell of changes only (EPOLLET), with EPOLLRDHUP, so that a short read has surely emptied the socket
     """
 
     def __init__(self, edge: bool) -> None:

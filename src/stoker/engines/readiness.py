@@ -1,8 +1,8 @@
 """The loop of all engines that are told which descriptors are ready: nonblocking, select, poll, epoll, asyncio.
 
-A poller says who is ready; this loop does what the handlers ask for. Level trigger: one receive an event, the answer sent
-at once, and the kernel told only of changes. Edge trigger: an edge is told once, so ``readable`` remembers it until a
-receive has found the socket empty.
+A poller says who is ready; this loop does what the handlers ask for. Level trigger: one receive an event, the answer
+sent at once, and the kernel told only of changes. Edge trigger: an edge is told once, so ``readable`` remembers it until
+a receive has found the socket empty.
 """
 
 from __future__ import annotations
@@ -33,11 +33,6 @@ from stoker.connection import (
 )
 from stoker.engines.base import TICK, Engine, close_handler
 from stoker.engines.timers import Timers
-
-try:
-    import cython
-except ImportError:
-    from stoker import nocython as cython
 
 # Interest and events; the values are those of poll(2) and epoll(7).
 IN = 0x001
@@ -273,7 +268,7 @@ class ReadinessLoop(Engine):
             self.want(connection, OUT if connection.size else 0)
 
     def receive(self, connection: Connection) -> None:
-        """Answer a RECV, if there is something to answer it with. The deadline comes first, or a drip would outrun it."""
+        """Answer a RECV, if there is something for it. The deadline comes first, or a drip would outrun it."""
         if connection.deadline <= self.clock.now and connection.rest != IDLE:
             self.advance(connection, None)
             return
@@ -448,7 +443,8 @@ class ReadinessLoop(Engine):
 
     def begin_linger(self, connection: Connection) -> None:
         """All is sent. Without waiting for the peer's end, bytes on their way would reset the connection and could take
-        the answer with them (RFC 9112, 9.6)."""
+        the answer with them (RFC 9112, 9.6).
+        """
         if not connection.linger:
             self.finish(connection)
             return

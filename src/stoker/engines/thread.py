@@ -1,6 +1,6 @@
 """A thread per connection: everything may block, the kernel schedules.
 
-The main thread accepts and keeps watch; each connection is served by a thread of its own from its first byte to its last.
+The main thread accepts and keeps watch; a connection is served by a thread of its own from its first byte to its last.
 """
 
 from __future__ import annotations

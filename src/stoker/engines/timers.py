@@ -30,7 +30,7 @@ class Timers:
         return self._heap[0][0] if self._heap else INFINITY
 
     def due(self, now: float) -> list[Connection]:
-        """Take out what has come up by ``now``. A connection closed since (``fd`` < 0) or refiled earlier is passed over."""
+        """Take out what has come up by ``now``; a connection closed (``fd`` < 0) or refiled since is passed over."""
         due: list[Connection] = []
         heap = self._heap
         while heap and heap[0][0] <= now:
