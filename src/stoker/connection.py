@@ -328,3 +328,6 @@ class Service(Protocol):
 
     def ready(self) -> None:
         """The engine is about to accept."""
+
+    def count_request(self) -> None:
+        """A request is over."""

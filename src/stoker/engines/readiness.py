@@ -1,8 +1,8 @@
 """The loop of all engines that are told which descriptors are ready: nonblocking, select, poll, epoll, asyncio.
 
 A poller says who is ready; this loop does what the handlers ask for. Level trigger: one receive an event, the answer
-sent at once, and the kernel told only of changes. Edge trigger: an edge is told once, so ``readable`` remembers it until
-a receive has found the socket empty.
+sent at once, and the kernel told only of changes. Edge trigger: an edge is told once, so ``readable`` remembers it
+until a receive has found the socket empty.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ class ReadinessLoop(Engine):
         self.again: list[Any] = []  # edge trigger: listeners left before their queue was empty
         self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.rung = False
+        self.progress = 0  # counts what has been done for connections, for a poller that paces itself by it
 
     # The loop.
 
@@ -153,8 +154,12 @@ class ReadinessLoop(Engine):
         listeners, self.again = self.again, []
         for fd in fds:
             if fd == self.bell:
+                # In this order: who rings in between has its entry served below, and the next one rings again.
+                try:
+                    os.eventfd_read(self.bell)
+                except BlockingIOError:
+                    pass  # a poller that does not ask says "perhaps"
                 self.rung = False
-                os.eventfd_read(self.bell)
             elif fd in self.listening:
                 listeners.append(self.listening[fd])
             else:
@@ -290,6 +295,7 @@ class ReadinessLoop(Engine):
 
     def advance(self, connection: Connection, value: object) -> None:
         """Resume a handler with an answer and do what it asks for, as far as that goes without waiting."""
+        self.progress += 1
         while True:
             try:
                 ask = resume(connection.generator, value)
@@ -358,11 +364,13 @@ class ReadinessLoop(Engine):
 
     def go_on(self, connection: Connection) -> None:
         """There may be room in the kernel again."""
+        sent = connection.sent
         try:
             emptied = connection.flush()
         except OSError as error:
             self.fail(connection, error.strerror or "send failed")
             return
+        self.progress += connection.sent != sent
         if not emptied and (connection.ask != DRAIN or connection.size > connection.low):
             self.stall(connection)
         elif not self.settle(connection):
@@ -442,8 +450,9 @@ class ReadinessLoop(Engine):
             self.fail(connection, reason)
 
     def begin_linger(self, connection: Connection) -> None:
-        """All is sent. Without waiting for the peer's end, bytes on their way would reset the connection and could take
-        the answer with them (RFC 9112, 9.6).
+        """All is sent; wait for the peer's end.
+
+        Bytes on their way to a closed socket would reset the connection, and take the answer with them (RFC 9112, 9.6).
         """
         if not connection.linger:
             self.finish(connection)
