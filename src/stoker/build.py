@@ -126,11 +126,16 @@ class Refuser:
         return None
 
 
+complaints: dict[str, str] = {}
+
+
 def guard() -> None:
     """Make imports do what was asked for: the `.py` files under STOKER_INTERPRETED=1, and never a stale module."""
     if interpreted_by_choice():
         sys.meta_path.insert(0, Interpreter())
-    elif complaints := stale():
+        return
+    complaints.update(stale())
+    if complaints:
         sys.meta_path.insert(0, Refuser(complaints))
 
 

@@ -255,7 +255,7 @@ class AccessEntry:
 
 
 class AccessLog:
-    """Writes a line for each request. Made once per worker, after setup(); `config.access_log` says whether at all."""
+    """Writes a line for each request. Made once per worker, after setup()."""
 
     def __init__(self, config: Config) -> None:
         if _state.access is None:
@@ -263,6 +263,11 @@ class AccessLog:
         self.sink = _state.access
         as_json = config.access_log_json or (config.json and config.access_logfile == "-")
         self.line = _json_line if as_json else compile_format(config.access_logformat)
+
+    @classmethod
+    def from_config(cls, config: Config) -> "AccessLog | None":
+        """The access log that the options ask for, or None."""
+        return cls(config) if config.access_log else None
 
     def record(self, entry: AccessEntry) -> None:
         """Write the line of one request."""

@@ -5,7 +5,7 @@ as it is the key in stoker.toml. The metadata of the field is an `Option`, which
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from stoker.config import values
@@ -34,6 +34,12 @@ WORKER_CLASSES = {
     "uvicorn_worker.UvicornH11Worker": "asyncio",
 }
 GTHREAD = ("gthread", "gunicorn.workers.gthread.ThreadWorker")
+
+# An option that switches another one on, when that one is not given.
+SWITCHES = {"access_log": "access_logfile"}
+
+# What an option that was not given follows from, where it is not its default.
+FOLLOWS = {"threads": "engine", "access_log": "access_logfile", "interface": "tcp"}
 
 COMBINED = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
 
@@ -216,7 +222,7 @@ class Config:
         1,
         values.workers,
         "N",
-        "worker processes; auto: as many as the CPUs this process may use. Default: $WEB_CONCURRENCY or 1",
+        "worker processes; auto: as many as the CPUs this process may use; else $WEB_CONCURRENCY",
         aliases=("-w",),
     )
     max_requests: int = option(
@@ -436,12 +442,17 @@ class Config:
     )
 
     def __post_init__(self) -> None:
+        if self.engine in GTHREAD and not self.threads:
+            object.__setattr__(self, "threads", 1)
         for name, known in OPTIONS.items():
             try:
                 value = known.check(getattr(self, name))
             except ValueError as wrong:
                 raise ConfigError(f"{name}: {wrong}") from None
             object.__setattr__(self, name, value)
+        chosen = [name for name, default in DEFAULTS.items() if getattr(self, name) != default]
+        for name, reason in ineffective(vars(self), chosen).items():
+            raise ConfigError(f"{name} {reason}")
         self._settle()
 
     def _settle(self) -> None:
@@ -469,6 +480,27 @@ class Config:
             raise ConfigError(
                 "reload: an object cannot be imported again; name the application by a text, as 'module:name'"
             )
+
+
+def ineffective(config: Mapping[str, object], names: Iterable[str]) -> dict[str, str]:
+    """Which of the options `names` have no effect with the rest of `config`, each with the reason."""
+    engine = str(config["engine"])
+    interface = "tcp" if config["tcp"] is not None else str(config["interface"])
+    reasons = {}
+    for name in names:
+        option = OPTIONS[name]
+        missing = [other for other in option.needs if not config[other] and not config.get(SWITCHES.get(other, ""))]
+        if option.engines and engine not in option.engines:
+            reasons[name] = f"has no effect on engine {engine} (it is for {', '.join(option.engines)})"
+        elif name == "threads" and engine == "gevent" and config["patch"]:
+            reasons[name] = (
+                "has no effect on engine gevent, where each request has its own greenlet (unless --no-patch)"
+            )
+        elif option.interfaces and interface not in option.interfaces:
+            reasons[name] = "has no effect on a raw TCP handler (--tcp): it is about HTTP"
+        elif missing:
+            reasons[name] = f"has no effect without --{missing[0].replace('_', '-')}"
+    return reasons
 
 
 OPTIONS: dict[str, Option] = {field.name: field.metadata["option"] for field in dataclasses.fields(Config)}

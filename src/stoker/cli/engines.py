@@ -1,0 +1,139 @@
+"""`stoker engines`: the table of engines, from their registry; with -v also what copy-on-write shares, measured."""
+
+import argparse
+import gc
+import json
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from stoker import engines
+from stoker.cli.arguments import Parser
+from stoker.errors import BootError
+
+EXAMPLES = """\
+examples:
+  stoker engines
+  stoker engines -v       also fork a child and measure what it shares with its parent
+  stoker engines --json   the same as one JSON document
+"""
+UNIT = 1 << 20
+
+
+def run(words: Sequence[str]) -> int:
+    """Print the table; return the exit status."""
+    parser = Parser(
+        prog="stoker engines",
+        description="Show the engines: how a connection waits, and what that costs.",
+        epilog=EXAMPLES,
+    )
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="fork a child and measure what copy-on-write shares"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    options = parser.parse(words, argparse.Namespace())
+    rows = table()
+    shared = copy_on_write() if options.verbose else None
+    if options.json:
+        print(json.dumps({"engines": rows} | ({"copy_on_write": shared} if shared else {})))
+        return 0
+    for row in rows:
+        print(paragraph(row))
+    if shared:
+        print(sharing(shared))
+    return 0
+
+
+def table() -> list[dict[str, object]]:
+    """What the registry knows of each engine, and why it cannot run here ("" where it can)."""
+    return [asdict(info) | {"unavailable": engines.unavailable(name)} for name, info in engines.REGISTRY.items()]
+
+
+def capabilities(row: dict[str, object]) -> str:
+    """The flags of an engine in words."""
+    words = [
+        "an application may block in place" if row["blocking_ok"] else "an application that blocks needs --threads",
+        "--threads" if row["pooled"] else "no --threads",
+    ]
+    if row["spawns"]:
+        words.append("raw handlers may spawn")
+    return "; ".join(words)
+
+
+def paragraph(row: dict[str, object]) -> str:
+    """One engine, in a few lines."""
+    cap = f"{row['cap']:,}" if isinstance(row["cap"], int) else "the descriptor limit less 64"
+    here = f"NOT HERE: {row['unavailable']}" if row["unavailable"] else "available"
+    lines = {
+        "waits": row["waits"],
+        "suspended": row["suspended"],
+        "can": capabilities(row),
+        "limits": f"{row['costs']}; connections: {cap}",
+        "here": here,
+    }
+    body = [
+        textwrap.fill(f"{name:<10} {text}", 100, initial_indent="  ", subsequent_indent=" " * 13)
+        for name, text in lines.items()
+    ]
+    return "\n".join([str(row["name"]), *body, ""])
+
+
+def sharing(shared: dict[str, dict[str, int]]) -> str:
+    """What was measured, in words."""
+    lines = ["what copy-on-write shares: a forked child of a worker, in MiB (/proc/<pid>/smaps_rollup)"]
+    lines.append(f"  {'':<28}{'RSS':>8}{'PSS':>8}{'USS':>8}{'shared':>8}")
+    for name, row in shared.items():
+        numbers = "".join(f"{row[key] / UNIT:>8.1f}" for key in ("rss", "pss", "uss", "shared"))
+        lines.append(f"  {name:<28}{numbers}")
+    lines.append("USS is the child's own memory. CPython writes into objects that it only reads (reference counts),")
+    lines.append("and a pass of the garbage collector touches them all: so the child's pages are copied one by one.")
+    return "\n".join(lines)
+
+
+def rollup(pid: int | str = "self") -> dict[str, int]:
+    """The memory of a process in bytes: RSS, PSS, USS (private pages) and shared pages (proc(5), smaps_rollup)."""
+    found: dict[str, int] = {}
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+        for line in file:
+            name, _, rest = line.partition(":")
+            if rest.endswith(" kB\n"):
+                found[name] = int(rest[:-3]) * 1024
+    return {
+        "rss": found["Rss"],
+        "pss": found["Pss"],
+        "uss": found["Private_Clean"] + found["Private_Dirty"],
+        "shared": found["Shared_Clean"] + found["Shared_Dirty"],
+    }
+
+
+def copy_on_write() -> dict[str, dict[str, int]]:
+    """Fork as engine `process` does, and measure the child when it begins and after a pass of its garbage collector.
+
+    Raises BootError where the kernel does not say it.
+    """
+    import stoker.apps.wsgi
+    import stoker.worker  # noqa: F401 - with these in memory this process is as large as a worker
+
+    gc.collect()
+    reading, writing = os.pipe()
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(reading)
+            measured = {"child, just forked": rollup()}
+            gc.collect()
+            measured["child, after gc.collect()"] = rollup()
+            os.write(writing, json.dumps(measured).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading, encoding="ascii") as pipe:
+        answer = pipe.read()
+    os.waitpid(child, 0)
+    if not answer:
+        raise BootError("/proc/<pid>/smaps_rollup cannot be read here, so what a child shares cannot be measured")
+    found: dict[str, dict[str, int]] = json.loads(answer)
+    return found
