@@ -33,15 +33,19 @@ try:
 except ImportError:
     from stoker import nocython as cython
 
+if not cython.compiled:
+    from stoker.plain import send_now
+
 RECV: Final = 0
 DRAIN: Final = 1
 SLEEP: Final = 2
 CALL: Final = 3
 DONE: Final = 4
+AWAY: Final = 5  # what `connection.ask` says while a job is out: the engine's hands are off
 
 INFINITY: Final = float("inf")
 HIGH: Final = 65536  # bytes: above this the outgoing queue is long, and a handler yields DRAIN before it writes more
-CHUNK: Final = 65536  # bytes asked for in one receive
+CHUNK: Final = 65536  # bytes asked for in one receive; a shorter one has emptied the socket
 
 # How a connection rests, which decides what a stop and a full house may do with it.
 BUSY: Final = 0  # something is under way
@@ -124,30 +128,6 @@ class FileSlice:
             self.fd = -1
 
 
-if not cython.compiled:  # the twins of the inline functions in connection.pxd
-
-    def recv_now(fd: int) -> bytes | None:
-        """Receive once: bytes, ``b""`` at the end of the stream, ``None`` if there is nothing yet. Raises OSError."""
-        try:
-            return os.read(fd, CHUNK)
-        except BlockingIOError:
-            return None
-
-    def send_now(fd: int, data: bytes, offset: int) -> int:
-        """Send once from ``offset``; the number of bytes taken, -1 if the kernel is full. Raises OSError."""
-        try:
-            return os.write(fd, memoryview(data)[offset:] if offset else data)
-        except BlockingIOError:
-            return -1
-
-    def resume(generator: Handler, value: object) -> int:
-        """Resume a handler with an answer; what it asks for next, DONE if it returned. Lets its exceptions through."""
-        try:
-            return generator.send(value)
-        except StopIteration:
-            return DONE
-
-
 def shutdown(fd: int, how: int) -> None:
     """shutdown(2) by descriptor; an end that is gone already is no error."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd)  # the given family spares three getsockopt
@@ -199,7 +179,7 @@ class Connection:
         # The engine's own.
         self.io: Any = None
         self.generator: Any = None
-        self.ask: Any = None
+        self.ask = AWAY
         self.want = 0
         self.filed = INFINITY
         self.stalled = INFINITY  # the write deadline; INFINITY while nothing is stuck

@@ -10,6 +10,13 @@ from typing import Any
 from stoker.connection import BUSY, ENDING, RUNNING, STOPPING, Connection, Service, shutdown
 from stoker.engines.accept import Door
 
+# Interest and events; the values are those of poll(2) and epoll(7).
+IN = 0x001
+OUT = 0x004
+ERR = 0x008
+HUP = 0x010
+RDHUP = 0x2000
+
 TICK = 1.0  # seconds: the longest that a loop sleeps, so that the master sees it turn
 _LAST_CALL = 0.1  # seconds in which a handshake that had begun may still end after the listeners refuse new ones
 
@@ -106,6 +113,20 @@ class Engine:
         if fd >= 0:
             os.close(fd)
         self.door.left(connection)
+
+
+def peer_has_reset(fd: int) -> bool:
+    """Whether a connected socket is dead, found out by writing nothing to it (no byte goes out, no data is read).
+
+    A peer that has only closed its sending side is not dead. An error that the kernel holds for the socket is used up.
+    """
+    try:
+        os.write(fd, b"")
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 def close_handler(connection: Connection, reason: str, say: Any) -> None:

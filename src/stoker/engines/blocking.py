@@ -24,11 +24,10 @@ from stoker.connection import (
     WOKEN,
     Connection,
     WriteStalled,
-    recv_now,
-    resume,
     shutdown,
 )
 from stoker.engines.base import close_handler
+from stoker.plain import recv_now, resume
 
 if TYPE_CHECKING:
     from stoker.connection import BlockingIO, _Woken
@@ -36,7 +35,8 @@ if TYPE_CHECKING:
 _TICK = 1.0  # seconds in recv(2) and send(2) between two looks at the deadline
 _LINGER = 2.0
 _LINGER_BYTES = 1 << 20
-_TIMEVAL = (1).to_bytes(8, "little") + bytes(8)
+_RECEIVE = (1).to_bytes(8, "little") + bytes(8)  # a struct timeval of 1 s
+_SEND = bytes(8) + (1000).to_bytes(8, "little")  # 1 ms: a send takes what there is room for, waiting is poll's
 
 
 def serve(connection: Connection, io: BlockingIO) -> None:
@@ -170,7 +170,7 @@ class PollIO:
 
 
 class SocketIO(PollIO):
-    """Waiting in recv(2) and send(2) themselves, on a blocking socket whose timeouts tick once a second.
+    """Waiting in recv(2) itself, on a blocking socket whose receive timeout ticks once a second.
 
     One system call a receive instead of two. A handler that declares itself wakeable is served by poll(2) from then on.
     """
@@ -180,8 +180,8 @@ class SocketIO(PollIO):
         self.blocking = True
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=connection.fd)
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _RECEIVE)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND)
             sock.setblocking(True)
         finally:
             sock.detach()
@@ -190,6 +190,6 @@ class SocketIO(PollIO):
         if self.blocking and connection.wakeable:
             self.blocking = False
             os.set_blocking(connection.fd, False)
-        if self.blocking and events:
-            return False  # the wait was in the call that has just timed out
+        if self.blocking and events == select.POLLIN:
+            return False  # the wait was in the recv(2) that has just timed out
         return super()._wait(connection, events, seconds)

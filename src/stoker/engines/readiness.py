@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from stoker import log
 from stoker.connection import (
+    AWAY,
     BUSY,
     CALL,
     CHUNK,
@@ -27,19 +28,19 @@ from stoker.connection import (
     WOKEN,
     Connection,
     Service,
-    recv_now,
-    resume,
     shutdown,
 )
-from stoker.engines.base import TICK, Engine, close_handler
+from stoker.engines.base import ERR, HUP, IN, OUT, RDHUP, TICK, Engine, close_handler
 from stoker.engines.timers import Timers
 
-# Interest and events; the values are those of poll(2) and epoll(7).
-IN = 0x001
-OUT = 0x004
-ERR = 0x008
-HUP = 0x010
-RDHUP = 0x2000
+try:
+    import cython
+except ImportError:
+    from stoker import nocython as cython
+
+if not cython.compiled:
+    from stoker.plain import recv_now, resume
+
 _OFF = -1  # not registered at all
 
 _ACCEPTS = 64  # accepted in one turn under level trigger; the next turn goes on
@@ -249,7 +250,7 @@ class ReadinessLoop(Engine):
         ask = connection.ask
         if bits & IN or bits & RDHUP:
             connection.readable = True
-        if ask is None:  # a job is out: hands off
+        if ask == AWAY:  # a job is out: hands off
             if bits & (HUP | ERR):
                 self.reset(connection)
             elif not self.edge:
@@ -411,7 +412,7 @@ class ReadinessLoop(Engine):
             self.tick()
             connection.job = None
             return True
-        connection.ask = None
+        connection.ask = AWAY
         try:
             self.service.start_job(job, lambda: self.job_done(connection))
         except RuntimeError:
@@ -436,7 +437,7 @@ class ReadinessLoop(Engine):
 
     def fail(self, connection: Connection, reason: str) -> None:
         """End a connection that failed, by way of its handler's ``finally``."""
-        if connection.ask is None and connection.job is not None:
+        if connection.ask == AWAY and connection.job is not None:
             connection.gone = True
             connection.failure = reason
             self.want(connection, _OFF)
