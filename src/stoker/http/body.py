@@ -1,9 +1,8 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, annotation_typing=False
 """The received bytes of a connection, and what heads and bodies have in common: lines, fields, limits; then the bodies.
 
 `Reader` holds the bytes that were fed and not yet consumed in two places: `data` from `at` on, and `tail`, which
-collects what was fed while the end of a line was missing. The tail becomes the data only when a line end has come (or too
-much has), so that a head which drips in byte by byte costs a few steps per byte, not a copy of all that came before.
+collects what was fed while the end of a line was missing. The tail becomes the data only when a line end has come (or
+too much has), so a head that drips in byte by byte costs a few steps per byte, not a copy of all that came before.
 
 **A line is judged when its end is in hand or when it is too long, not earlier**; of a request line, and of the line end
 after a chunk, the first byte is judged at once. So the outcome depends on the bytes and not on how they were cut into

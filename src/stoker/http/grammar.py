@@ -7,8 +7,8 @@ Where Stoker differs from the letter of the grammar, on purpose:
 
 - In a request target square brackets and the vertical bar, and in a query also braces, backslash, circumflex and
   backquote, are taken although RFC 3986 wants them percent-encoded: every browser sends them as they are (WHATWG URL
-  Standard, percent-encode sets), and none of them can move the end of the line, of the path or of the query. Refused are
-  quotation mark, angle brackets, the number sign (a fragment), white space, control characters and bytes above 126.
+  Standard, percent-encode sets), and none of them can move the end of the line, of the path or of the query. Refused
+  are quotation mark, angle brackets, the number sign (a fragment), white space, control characters and bytes above 126.
 - A ``%`` need not be followed by two hexadecimal digits: WSGI hands the path on decoded where it can be, and nothing of
   the framing depends on it.
 - An ``HTTP/1.x`` above 1.1 is served as 1.1, as RFC 9110 section 6.2 asks.
@@ -50,6 +50,18 @@ def charset(allowed: bytes) -> bytes:
     """Return the set as a character class of a regular expression."""
     return b"[" + re.escape(allowed) + b"]"
 
+
+#: Field names that browsers, proxies and libraries send: compiled, each is made once and not at each request.
+WELL_KNOWN: Final = (
+    b"accept accept-charset accept-encoding accept-language access-control-request-headers access-control-request-method "
+    b"authorization cache-control connection content-encoding content-length content-type cookie date dnt expect "
+    b"forwarded from host if-match if-modified-since if-none-match if-range if-unmodified-since keep-alive origin pragma "
+    b"priority purpose range referer sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode "
+    b"sec-fetch-site sec-fetch-user sec-gpc sec-websocket-extensions sec-websocket-key sec-websocket-protocol "
+    b"sec-websocket-version te traceparent tracestate trailer transfer-encoding upgrade upgrade-insecure-requests "
+    b"user-agent via x-csrftoken x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-proto x-real-ip "
+    b"x-request-id x-requested-with"
+).split()
 
 TOKEN_TABLE: Final = table(TCHAR)
 FIELD_TABLE: Final = table(FIELD)

@@ -1,4 +1,3 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, annotation_typing=False
 """Requests out of received bytes: the head of HTTP/1.1, strict (RFC 9112 sections 2 to 6).
 
 `RequestParser` is pulled: `feed` it bytes, ask for `next`, read the `body`. It raises nothing for what a client sends;
@@ -9,10 +8,10 @@ leave a choice, the choice is:
 
 - Two empty lines before a request line are skipped, as CRLF only (RFC 9112 section 2.2).
 - Content-Length is refused when repeated or listed, even with equal values. Leading zeros are taken.
-- Transfer-Encoding is ``chunked``, once, in a request of HTTP/1.1, without Content-Length; else 400 as section 6.1 and 6.3
-  ask, or 501 where only a coding before the final ``chunked`` is unknown.
+- Transfer-Encoding is ``chunked``, once, in a request of HTTP/1.1, without Content-Length; else 400 as sections 6.1 and
+  6.3 ask, or 501 where only a coding before the final ``chunked`` is unknown.
 - An empty Host is taken (section 3.2), and means that the address of the listener decides.
-- The authority of an absolute-form target replaces Host, which is checked all the same; user information in it is refused.
+- The authority of an absolute-form target replaces Host, which is checked all the same; user information in it is 400.
 - CONNECT is 501, as there is no tunnel. A scheme other than http and https is 400.
 - Expect is 417 with anything but ``100-continue``, which HTTP/1.0 cannot ask for: there it is ignored.
 """
@@ -69,8 +68,8 @@ class RequestParser(Reader):
       `scheme`, ``b""`` unless the target is in absolute-form, in lower case; `host`, the effective authority: the
       target's in absolute-form, else the Host field's, else ``b""``; `minor`, 0 or 1;
     - `fields`, name in lower case and value without white space around it, in the order of the wire. **Nobody changes
-      this list**: when the field lines of the next head are the same bytes, it is the same list again. Host stands in it
-      as it was sent, so with a `scheme` it may differ from `host`;
+      this list**: when the field lines of the next head are the same bytes, it is the same list again. Host stands in
+      it as it was sent, so with a `scheme` it may differ from `host`;
     - `dropped`, the names of fields left out for their underscore, which most applications cannot tell from a hyphen;
     - `length`, Content-Length, 0 without a body, -1 if it is chunked; `keep_alive`; `expect_continue`;
     - `body()`, `complete`, `trailers`: see `Reader`.
@@ -89,9 +88,7 @@ class RequestParser(Reader):
         self.expect_continue = False
         self.started = False
         self.empty = 0  # empty lines skipped before this request line
-        self.memo: bytes | None = (
-            None  # the field lines of the last head, which gave `fields` and what follows from them
-        )
+        self.memo: bytes | None = None  # the field lines of the last head, of which `fields` was made
         self.memo_minor = 1
         self.memo_dropped: list[bytes] = []
         self.authority = b""  # of a target in absolute-form
@@ -234,7 +231,7 @@ class RequestParser(Reader):
         return True
 
     def recall(self) -> bool:
-        """Take the field lines from the memo, if the next bytes are the same as the last head's; else begin with them."""
+        """Take the field lines from the memo, if the next bytes are the last head's again; else begin with them."""
         raw = self.data
         memo = self.memo
         if memo is not None and self.minor == self.memo_minor and starts(raw, self.at, self.size, memo):
@@ -337,9 +334,8 @@ class RequestParser(Reader):
             return self.refuse(400, "Transfer-Encoding in HTTP/1.0") == WHOLE
         value = value.lower()
         if value != b"chunked":
-            codings = value.split(b",")
-            first = [coding.strip(b" \t") for coding in codings[:-1]]
-            if codings[-1].strip(b" \t") != b"chunked" or b"chunked" in first or b"" in first:
+            codings = [coding.strip(b" \t") for coding in value.split(b",")]
+            if codings.pop() != b"chunked" or b"chunked" in codings or b"" in codings:
                 return self.refuse(400, "Transfer-Encoding is not chunked once, at the end") == WHOLE
             return self.refuse(501, "a transfer coding other than chunked") == WHOLE
         self.length = -1

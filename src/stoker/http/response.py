@@ -1,5 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, annotation_typing=False
-"""Responses into bytes: what an application hands over is checked, framed (RFC 9112 section 6) and nothing else is sent.
+"""Responses into bytes: what an application hands over is checked and framed (RFC 9112 section 6).
 
 `ResponseWriter` is used again for each response of a connection. An application may not split a response, send two
 lengths or control the connection; what it may not do raises ApplicationError, before a byte of it is on the wire.
@@ -80,7 +79,7 @@ def http_date(seconds: int) -> bytes:
 
 
 def refusal(status: int, reason: str, date: bytes, server: bytes, head_only: bool = False) -> bytes:
-    """Return a whole response that says why there is no better one; the connection is closed after it.
+    """Return a whole response that says why there is no other; the connection is closed after it.
 
     `head_only` leaves out the body, for an answer to HEAD. An empty `server` leaves out the Server field.
     """
@@ -96,11 +95,11 @@ def refusal(status: int, reason: str, date: bytes, server: bytes, head_only: boo
 
 
 class ResponseWriter:
-    """The responses of one connection, one after another: `begin`, `start`, then `one`, or `head`, `frame`... and `end`.
+    """The responses of one connection, one after another: `begin`, `start`, then `one`, or `head`, `frame`..., `end`.
 
     `status`; `length`, the Content-Length that the application declared, or -1; `keep_alive`, which becomes False when
-    the application or the framing wants it; `body_allowed`, False for HEAD, 204 and 304; `started` and `sent_head`; `sent`,
-    bytes of the body framed so far; `excess`: the body was cut at its Content-Length; `short`: it ended before.
+    the application or the framing wants it; `body_allowed`, False for HEAD, 204 and 304; `started` and `sent_head`;
+    `sent`, bytes of the body framed so far; `excess`: the body was cut at its Content-Length; `short`: it ended before.
     """
 
     def __init__(self, server: bytes = b"stoker") -> None:
@@ -127,7 +126,7 @@ class ResponseWriter:
         self.close = False  # the application sent Connection: close
         self.declared = -1
         # The memos: what was checked last, and the head that was made of it last.
-        self.last_headers: list[tuple[str, str]] | None = None
+        self.last_headers: list[object] | None = None
         self.last_length = -1
         self.last_length_line = b""
         self.last_head = b""
@@ -138,7 +137,7 @@ class ResponseWriter:
         self.head_connection = b""
 
     def begin(self, method: str, minor: int, keep_alive: bool) -> None:
-        """Prepare for the response to a request: its method, its minor version, and whether it lets the connection live."""
+        """Prepare for the response to a request: its method, its minor version, whether the connection may live on."""
         self.head_only = method == "HEAD"
         self.minor = minor
         self.keep_alive = keep_alive
@@ -152,8 +151,8 @@ class ResponseWriter:
         self.body_allowed = True
         self.chunked = False
 
-    def start(self, status: str, headers: list[tuple[str, str]]) -> None:
-        """Take the status and the fields of the application, as of ``start_response``; again as long as no head was sent.
+    def start(self, status: object, headers: object) -> None:
+        """Take the status and the fields of ``start_response``; again, as long as the head was not sent.
 
         Raises ApplicationError for what PEP 3333 or HTTP forbids.
         """
@@ -164,16 +163,16 @@ class ResponseWriter:
         if self.last_headers is None or headers != self.last_headers:
             self.last_headers = None
             self.check_headers(headers)
-            self.last_headers = list(headers)
+            self.last_headers = list(headers) if isinstance(headers, list) else None
         self.length = self.declared
         if self.status == 204:
             self.length = -1  # RFC 9110 section 8.6: it has none; many applications say 0
-        self.body_allowed = not (self.head_only or self.status == 204 or self.status == 304)
+        self.body_allowed = not self.head_only and self.status not in (204, 304)
         if self.close:
             self.keep_alive = False
         self.started = True
 
-    def status_line(self, status: str) -> None:
+    def status_line(self, status: object) -> None:
         """Take the status, such as ``"200 OK"``."""
         if type(status) is not str:
             if not isinstance(status, str):
@@ -192,13 +191,13 @@ class ResponseWriter:
         self.status = entry[0]
         self.line = entry[1]
 
-    def check_headers(self, headers: list[tuple[str, str]]) -> None:
+    def check_headers(self, headers: object) -> None:
         """Check the fields of the application, and make `block` of those that go out as they are."""
         self.own_date = self.own_server = self.close = False
         self.declared = -1
         if not isinstance(headers, list):
             raise ApplicationError(f"the response headers are a {type(headers).__name__}, not a list")
-        parts = []
+        parts: list[bytes] = []
         for item in headers:
             if not isinstance(item, tuple) or len(item) != 2:
                 raise ApplicationError(f"a response header is {item!r:.100}, not a tuple (name, value)")
@@ -281,32 +280,32 @@ class ResponseWriter:
             self.last_length_line = b"Content-Length: %d\r\n" % length
         return self.last_length_line
 
-    def one(self, body: bytes, date: bytes) -> bytes:
+    def one(self, body: object, date: bytes) -> bytes:
         """Return a whole response whose whole body is `body`. `date` is that of `http_date`.
 
         Content-Length is added where it may be: not to 204 and 304, and to the answer to a HEAD only from a body.
         Raises ApplicationError if `start` was not called, or for a body that is not bytes.
         """
         self.must_be_started()
-        body = _block(body)
+        block = _block(body)
         length = self.length
-        size = len(body)
+        size = len(block)
         if not self.body_allowed:
-            if size > 0 and length < 0 and self.status != 204 and self.status != 304:
+            if size > 0 and length < 0 and self.status not in (204, 304):
                 length = size
             return self.assemble(date, self.length_line(length))
         if length < 0:
             length = size
         elif size > length:
             self.excess = True
-            body = body[:length]
+            block = block[:length]
             size = length
         elif size < length:
             self.short = True
             self.keep_alive = False
         self.sent = size
         head = self.assemble(date, self.length_line(length))
-        return head + body if size else head
+        return head + block if size else head
 
     def head(self, date: bytes) -> bytes:
         """Return the head of a streamed response: chunked without Content-Length, or closed by its end in HTTP/1.0.
@@ -340,17 +339,17 @@ class ResponseWriter:
         self.sent += count
         return count
 
-    def frame(self, data: bytes) -> bytes:
+    def frame(self, data: object) -> bytes:
         """Return one block of the body as it goes on the wire, cut where the declared Content-Length ends.
 
         Raises ApplicationError for a block that is not bytes.
         """
-        data = _block(data)
-        size = len(data)
+        block = _block(data)
+        size = len(block)
         count = self.allowed(size)
         if self.chunked and count:
-            return b"".join((b"%x\r\n" % count, data, b"\r\n"))
-        return data if count == size else data[:count]
+            return b"".join((b"%x\r\n" % count, block, b"\r\n"))
+        return block if count == size else block[:count]
 
     def file(self, count: int) -> tuple[bytes, int, bytes]:
         """Frame `count` bytes that go from a file by sendfile: what to send before, how many of them, what after."""
@@ -371,7 +370,7 @@ class ResponseWriter:
         return b""
 
 
-def _encoded(text: str, what: str) -> bytes:
+def _encoded(text: object, what: str) -> bytes:
     """Return a header's name or value as latin-1, as PEP 3333 has it."""
     if not isinstance(text, str):
         raise ApplicationError(f"the {what} of a response header is {text!r:.100}, not a str")
@@ -384,7 +383,7 @@ def _encoded(text: str, what: str) -> bytes:
         raise ApplicationError(reason) from None
 
 
-def _block(data: bytes) -> bytes:
+def _block(data: object) -> bytes:
     """Return a block of a body as an object that is bytes and nothing else."""
     if type(data) is bytes:
         return data

@@ -1,8 +1,7 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, annotation_typing=False
-"""The scanning primitives of the parser: where does a token, a field value, a target, a line end; what is a chunk size.
+"""The scanning primitives of the parser: where a token, a field value, a target, a line ends, and what a chunk size is.
 
-This is the one place where compiled and interpreted code differ. Compiled, a primitive is a loop over bytes with a table,
-a nanosecond a byte; interpreted, such a loop would cost 50 times that, so a primitive is one search in C of the
+This is the one place where compiled and interpreted code differ. Compiled, a primitive is a loop over bytes with a
+table, at a nanosecond a byte; interpreted, such a loop would cost 50 times that, so a primitive is one search of the
 standard library. The loops run in plain Python as well: a test holds the two forms equal. All else is one source.
 
 Each takes the bytes, the place to start at and the place to end before, and looks at nothing outside of these.
@@ -37,6 +36,14 @@ digit_table = DIGITS
 HUGE: Final = 1 << 58
 huge = HUGE
 
+if cython.compiled:
+    names = [None] * SLOTS  # well-known field names by the hash that `lowered` makes; of two with one hash, one is here
+    for name in grammar.WELL_KNOWN:
+        mixed = 0
+        for byte in name:
+            mixed = (mixed * FACTOR + byte) & 0xFFFFFFFF
+        names[(mixed ^ (mixed >> 15)) & (SLOTS - 1)] = name
+
 
 def token_loop(data: bytes, start: int, end: int) -> int:
     """Return the place of the first byte that is no tchar (RFC 9110 section 5.6.2), or `end`."""
@@ -69,20 +76,20 @@ def query_loop(data: bytes, start: int, end: int) -> int:
 def line_end_loop(data: bytes, start: int, end: int) -> int:
     """Return the place of the first LF, or -1."""
     while start < end:
-        if data[start] == 10:  # noqa: PLR2004
+        if data[start] == 10:
             return start
         start += 1
     return -1
 
 
 def chunk_size_loop(data: bytes, start: int, end: int) -> int:
-    """Return the value of the hexadecimal digits from `start` to `end`, at most HUGE; -1 if there is anything else, or nothing."""
+    """Return the value of the hexadecimal digits from `start` to `end`, at most HUGE; -1 if they are anything else."""
     if start >= end:
         return -1
     size = 0
     while start < end:
         digit = digit_table[data[start]]
-        if digit > 15:  # noqa: PLR2004
+        if digit > 15:
             return -1
         if size < huge:
             size = size * 16 + digit
@@ -135,7 +142,7 @@ if not cython.compiled:
         return data.startswith(what, at, end)
 
     def trimmed(data: bytes, start: int, end: int) -> bytes:
-        """Return the bytes from `start` to `end` without optional whitespace at either side (RFC 9110 section 5.6.3)."""
+        """Return the bytes from `start` to `end` without optional white space around them (RFC 9110 section 5.6.3)."""
         return data[start:end].strip(b" \t")
 
     def lowered(data: bytes, start: int, end: int) -> bytes:
