@@ -5,7 +5,6 @@ import gc
 import json
 import os
 import sys
-import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -39,10 +38,10 @@ def run(words: Sequence[str]) -> int:
     if options.json:
         print(json.dumps({"engines": rows} | ({"copy_on_write": shared} if shared else {})))
         return 0
-    for row in rows:
-        print(paragraph(row))
+    print("\n".join(lines(rows, options.verbose)))
+    print("connections: what a worker holds by default; descriptors: its limit of descriptors less 64")
     if shared:
-        print(sharing(shared))
+        print("\n" + sharing(shared))
     return 0
 
 
@@ -51,45 +50,47 @@ def table() -> list[dict[str, object]]:
     return [asdict(info) | {"unavailable": engines.unavailable(name)} for name, info in engines.REGISTRY.items()]
 
 
-def capabilities(row: dict[str, object]) -> str:
-    """The flags of an engine in words."""
-    words = [
-        "an application may block in place" if row["blocking_ok"] else "an application that blocks needs --threads",
-        "--threads" if row["pooled"] else "no --threads",
-    ]
-    if row["spawns"]:
-        words.append("raw handlers may spawn")
-    return "; ".join(words)
+COLUMNS = ("engine", "how it waits", "how it is suspended", "an application that blocks", "connections", "here")
 
 
-def paragraph(row: dict[str, object]) -> str:
-    """One engine, in a few lines."""
-    cap = f"{row['cap']:,}" if isinstance(row["cap"], int) else "the descriptor limit less 64"
-    here = f"NOT HERE: {row['unavailable']}" if row["unavailable"] else "available"
-    lines = {
-        "waits": row["waits"],
-        "suspended": row["suspended"],
-        "can": capabilities(row),
-        "limits": f"{row['costs']}; connections: {cap}",
-        "here": here,
-    }
-    body = [
-        textwrap.fill(f"{name:<10} {text}", 100, initial_indent="  ", subsequent_indent=" " * 13)
-        for name, text in lines.items()
-    ]
-    return "\n".join([str(row["name"]), *body, ""])
+def cells(row: dict[str, object]) -> tuple[str, ...]:
+    """The line of one engine in the table."""
+    return (
+        str(row["name"]),
+        str(row["waits"]),
+        str(row["suspended"]),
+        "may, in place" if row["blocking_ok"] else "needs --threads",
+        f"{row['cap']:,}" if isinstance(row["cap"], int) else "descriptors",
+        "no" if row["unavailable"] else "yes",
+    )
+
+
+def lines(rows: list[dict[str, object]], verbose: bool) -> list[str]:
+    """The table; what an engine costs and why it cannot run here stand below its line."""
+    grid = [COLUMNS, *(cells(row) for row in rows)]
+    widths = [max(len(line[column]) for line in grid) for column in range(len(COLUMNS))]
+    written = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in grid]
+    shown = written[:1]
+    for row, line in zip(rows, written[1:], strict=True):
+        shown.append(line)
+        below = [str(row["unavailable"])] if row["unavailable"] else []
+        if verbose:
+            below += [str(row["costs"]), f"--threads N {'has an effect' if row['pooled'] else 'has no effect'}"]
+            below += ["raw handlers may spawn and join"] if row["spawns"] else []
+        shown += [f"{'':<{widths[0]}}  {text}" for text in below]
+    return shown
 
 
 def sharing(shared: dict[str, dict[str, int]]) -> str:
     """What was measured, in words."""
-    lines = ["what copy-on-write shares: a forked child of a worker, in MiB (/proc/<pid>/smaps_rollup)"]
-    lines.append(f"  {'':<28}{'RSS':>8}{'PSS':>8}{'USS':>8}{'shared':>8}")
+    said = ["what copy-on-write shares: a forked child of a worker, in MiB (/proc/<pid>/smaps_rollup)"]
+    said.append(f"  {'':<28}{'RSS':>8}{'PSS':>8}{'USS':>8}{'shared':>8}")
     for name, row in shared.items():
         numbers = "".join(f"{row[key] / UNIT:>8.1f}" for key in ("rss", "pss", "uss", "shared"))
-        lines.append(f"  {name:<28}{numbers}")
-    lines.append("USS is the child's own memory. CPython writes into objects that it only reads (reference counts),")
-    lines.append("and a pass of the garbage collector touches them all: so the child's pages are copied one by one.")
-    return "\n".join(lines)
+        said.append(f"  {name:<28}{numbers}")
+    said.append("USS is the child's own memory. CPython writes into objects that it only reads (reference counts),")
+    said.append("and a pass of the garbage collector touches them all: so the child's pages are copied one by one.")
+    return "\n".join(said)
 
 
 def rollup(pid: int | str = "self") -> dict[str, int]:
