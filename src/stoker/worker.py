@@ -107,11 +107,18 @@ class Worker:
             signal.signal(number, _ignore)
             signal.siginterrupt(number, False)
         faulthandler.enable()  # SIGABRT, which the master sends to a stuck worker, shows all stacks
-        self.watched[reader] = lambda: self.obey(os.read(reader, 64))
+        self.watched[reader] = lambda: self.signalled(reader)
         if self.control is not None:
             control = self.control
             control.setblocking(False)
             self.watched[control.fileno()] = lambda: self.hear(control)
+
+    def signalled(self, reader: int) -> None:
+        """Signals have come; or perhaps not, an engine that does not ask the kernel tries."""
+        try:
+            self.obey(os.read(reader, 64))
+        except BlockingIOError:
+            pass
 
     def hear(self, control: socket.socket) -> None:
         """The master has something to say, or is gone: then this worker drains as on SIGTERM."""

@@ -17,7 +17,8 @@ from stoker.config import Config
 from stoker.worker import Worker, prepare
 
 CONFIGURATIONS = [
-    "process", "thread", "nonblocking", "select", "poll", "epoll", "epoll-edge", "generator", "greenlet", "gevent", "asyncio",
+    "process", "thread", "nonblocking", "select", "poll", "epoll", "epoll-edge",
+    "generator", "greenlet", "gevent", "asyncio",
 ]  # fmt: skip
 
 

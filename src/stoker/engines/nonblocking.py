@@ -1,9 +1,10 @@
 """No readiness call at all: every socket is non-blocking, and each is tried in turn.
 
-This is what one can do with nothing but O_NONBLOCK (fcntl(2)): try accept, try each connection, and take EAGAIN for "not
-yet". So a turn costs a system call for every connection, ready or not, and the question "is anything ready?" is never
-answered by waiting: either the loop spins and burns a core (``--spin``), or it pauses and is late by the length of the
-pause. Here the pause starts at 50 µs when nothing happens, doubles up to 10 ms, and is dropped as soon as something does.
+This is what one can do with nothing but O_NONBLOCK (fcntl(2)): try accept, try each connection, and take EAGAIN for
+"not yet". So a turn costs a system call for every connection, ready or not, and the question "is anything ready?" is
+never answered by waiting: either the loop spins and burns a core (``--spin``), or it pauses and is late by the length
+of the pause. Here the pause starts at 50 µs when nothing happens, doubles up to 10 ms, and is dropped as soon as
+something does.
 
 To try costs; to wait for nothing costs nothing. That is what select(2), poll(2) and epoll(7) are for.
 """

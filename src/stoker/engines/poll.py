@@ -1,8 +1,8 @@
 """poll(2): the program keeps the list of what is watched, and hands all of it to the kernel at every call.
 
 There is no highest descriptor as with select(2), but the cost is the same in kind: a turn costs time for every
-connection, busy or not, since the kernel looks at each and returns the whole list, and the list is searched for what has
-become ready. With ten connections that is nothing; with ten thousand idle ones it is all that the server does.
+connection, busy or not, since the kernel looks at each and returns the whole list, and the list is searched for what
+has become ready. With ten connections that is nothing; with ten thousand idle ones it is all that the server does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from stoker.engines.readiness import ReadinessLoop
 
 
 class PollPoller:
-    """One list of descriptors for poll(2). Level-triggered: what is ready is told again until it has been dealt with."""
+    """One list of descriptors for poll(2). Level-triggered: what is ready is told until it is dealt with."""
 
     edge = False
 

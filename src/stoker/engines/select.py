@@ -1,11 +1,11 @@
 """select(2): three bit maps, one bit for each descriptor, copied into the kernel and back at every call.
 
-The maps have FD_SETSIZE = 1,024 bits, so a descriptor of 1,024 or more cannot be watched at all: C writes past the map's
-end, Python raises ValueError. It is the *number* that counts, not how many are watched: a worker that has 1,000 files open
-has room for 24 connections. And every call costs time for all that is watched, as with poll(2).
+The maps have FD_SETSIZE = 1,024 bits, so a descriptor of 1,024 or more cannot be watched at all: C writes past the
+map's end, Python raises ValueError. It is the *number* that counts, not how many are watched: a worker that has 1,000
+files open has room for 24 connections. And every call costs time for all that is watched, as with poll(2).
 
-select also tells less than poll: there is no bit for "the peer has reset the connection". Who waits for nothing but that
-(an application's job is out, a handler sleeps) is asked by a write of no bytes now and then.
+select also tells less than poll: there is no bit for "the peer has reset the connection". Who waits for nothing but
+that (an application's job is out, a handler sleeps) is asked by a write of no bytes now and then.
 """
 
 from __future__ import annotations
@@ -118,6 +118,6 @@ class SelectEngine(ReadinessLoop):
 
 def _full(what: str) -> str:
     return (
-        f"engine select: {what}, it must be below {FD_SETSIZE}, and no lower one is free: the application holds too many "
-        f"files open (use --engine poll or epoll)"
+        f"engine select: {what}, it must be below {FD_SETSIZE}, and no lower one is free: the application holds "
+        f"too many files open (use --engine poll or epoll)"
     )
