@@ -1,5 +1,5 @@
 # stoker examples.django_app:app
-"""Django, a whole project in one file: a form with CSRF protection, a session, a stream, an upload, a file and an error."""
+"""Django, a project in one file: a form with CSRF protection, a session, a stream, an upload, a file and an error."""
 
 import hashlib
 import os

@@ -49,7 +49,9 @@ def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[byt
     path = environ["PATH_INFO"]
     for at, application in MOUNTED.items():
         if path == at:  # the relative links of a page need the slash
-            start_response("308 Permanent Redirect", [("Location", f"{environ['SCRIPT_NAME']}{at}/"), ("Content-Length", "0")])
+            start_response(
+                "308 Permanent Redirect", [("Location", f"{environ['SCRIPT_NAME']}{at}/"), ("Content-Length", "0")]
+            )
             return [b""]
         if path.startswith(at + "/"):
             environ["SCRIPT_NAME"] += at
@@ -57,7 +59,9 @@ def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[byt
             return application(environ, start_response)
     if path != "/":
         body = b"There is nothing here. What there is, / shows.\n"
-        start_response("404 Not Found", [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))])
+        start_response(
+            "404 Not Found", [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+        )
         return [body]
     body = page()
     start_response("200 OK", [("Content-Type", "text/html; charset=utf-8"), ("Content-Length", str(len(body)))])

@@ -1,4 +1,4 @@
-"""`--results FILE`: what the tests recorded with `record_property`, as one JSON document with the machine and versions."""
+"""`--results FILE`: what the tests recorded with `record_property`, as JSON, with the machine and the versions."""
 
 from __future__ import annotations
 
