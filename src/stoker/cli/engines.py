@@ -10,13 +10,15 @@ from dataclasses import asdict
 
 from stoker import engines
 from stoker.cli.arguments import Parser
-from stoker.errors import BootError
+from stoker.config import Config
+from stoker.errors import BootError, ConfigError
 
 EXAMPLES = """\
 examples:
   stoker engines
-  stoker engines -v       also fork a child and measure what it shares with its parent
-  stoker engines --json   the same as one JSON document
+  stoker engines -v               also fork a child and measure what it shares with its parent
+  stoker engines -v myapp:app     the same with an application in memory, as a worker has it
+  stoker engines --json           the table as one JSON document
 """
 UNIT = 1 << 20
 
@@ -31,10 +33,13 @@ def run(words: Sequence[str]) -> int:
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="fork a child and measure what copy-on-write shares"
     )
+    parser.add_argument("app", nargs="?", metavar="APP", help="with -v: import this application before measuring")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse(words, argparse.Namespace())
+    if options.app is not None and not options.verbose:
+        raise ConfigError("an application is only imported to be measured: stoker engines -v APP")
     rows = table()
-    shared = copy_on_write() if options.verbose else None
+    shared = copy_on_write(options.app) if options.verbose else None
     if options.json:
         print(json.dumps({"engines": rows} | ({"copy_on_write": shared} if shared else {})))
         return 0
@@ -109,14 +114,17 @@ def rollup(pid: int | str = "self") -> dict[str, int]:
     }
 
 
-def copy_on_write() -> dict[str, dict[str, int]]:
+def copy_on_write(app: str | None) -> dict[str, dict[str, int]]:
     """Fork as engine `process` does, and measure the child when it begins and after a pass of its garbage collector.
 
-    Raises BootError where the kernel does not say it.
+    `app` names an application to import first, so that there is something to share. Raises BootError when it cannot be
+    imported, and where the kernel does not tell.
     """
-    import stoker.apps.wsgi
-    import stoker.worker  # noqa: F401 - with these in memory this process is as large as a worker
+    from stoker import worker
 
+    engines.load("process")
+    if app is not None:
+        worker.load_application(Config(app=app))
     gc.collect()
     reading, writing = os.pipe()
     sys.stdout.flush()
