@@ -12,7 +12,7 @@ import os
 import socket
 import tempfile
 import time
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from typing import Any, Protocol
 
 from stoker import log
@@ -60,7 +60,7 @@ class Exchange(Protocol):
     """An application's side of one connection, used for one request after the other."""
 
     dedicated: bool
-    continued: bool  # 100 Continue has gone out, or nobody waits for it
+    arrived: float  # when the first bytes of the request came, in seconds of the connection's clock
     failed: bool  # the response broke off: nothing more may be sent
 
     def begin(self, body: Any) -> None:
@@ -128,6 +128,10 @@ class Site:
         """
         return not self.blocking and not (self.pool and parser.expect_continue)
 
+    def keeps(self, parser: RequestParser) -> bool:
+        """Whether the connection is kept after the next response, as far as client and server wish."""
+        return parser.keep_alive and self.service.phase == RUNNING and self.keep_alive > 0
+
     def drop(self, names: list[bytes]) -> None:
         """Say once of each field that it is left out because its name holds an underscore."""
         for name in names:
@@ -144,7 +148,6 @@ def serve(connection: Connection, site: Site) -> Handler:
     parser = RequestParser(site.limits, site.refuse_underscores)
     writer = ResponseWriter(site.server)
     exchange: Exchange = site.exchange(connection, parser, writer, site)
-    service = site.service
     begun = served = False
     try:
         while True:
@@ -153,13 +156,15 @@ def serve(connection: Connection, site: Site) -> Handler:
             if not data:
                 give_up(connection, site, parser, data)
                 return
+            if not begun:
+                exchange.arrived = connection.clock.now
             parser.feed(data)
             connection.rest = BUSY
             burst = 0
             while (more := parser.next()) == REQUEST:
                 served = True
                 begun = False
-                writer.begin(parser.method, parser.minor, parser.keep_alive and service.phase == RUNNING)
+                writer.begin(parser.method, parser.minor, site.keeps(parser))
                 if parser.dropped:
                     site.drop(parser.dropped)
                 if parser.length == 0:
@@ -236,19 +241,20 @@ def refuse(connection: Connection, site: Site, error: ProtocolError | None) -> N
     """Queue a refusal, after which the connection is closed."""
     assert error is not None
     connection.rest = BUSY
-    site.service.row.errors += 1
+    if error.status == 500:
+        site.service.row.errors += 1
     log.debug(f"{peer_text(connection)}: {error.status} {error.reason}")
     connection.write(refusal(error.status, error.reason, site.date.now(), site.server))
 
 
 def read_body(connection: Connection, site: Site, parser: Any) -> Any:
     """Read a whole body, in memory up to ``SPOOL`` bytes, else to a file. None: it was refused, or the client left."""
-    if parser.expect_continue:
+    if parser.expect_continue and not parser.buffered():
         connection.write(CONTINUE)
     spool = Spool()
+    rate = Rate(site.min_rate)
     start = connection.clock.now
     connection.deadline = start + site.body_timeout
-    total = 0
     try:
         while True:
             piece = parser.body()
@@ -256,18 +262,17 @@ def read_body(connection: Connection, site: Site, parser: Any) -> Any:
                 refuse(connection, site, parser.error)
                 return None
             if piece:
-                total += len(piece)
+                rate.total += len(piece)
                 if not spool.write(piece):
                     refuse(connection, site, ProtocolError(500, "the body cannot be stored"))
                     return None
                 connection.deadline = connection.clock.now + site.body_timeout
             if parser.complete:
-                body, spool.file = spool.file, None
-                body.seek(0)
-                return body
+                return spool.give()
             if piece:
                 continue
-            if too_slow(site, connection.clock.now - start, total):
+            rate.seconds = connection.clock.now - start
+            if rate.too_slow():
                 refuse(connection, site, ProtocolError(408, "the body comes too slowly"))
                 return None
             data = yield RECV
@@ -282,9 +287,22 @@ def read_body(connection: Connection, site: Site, parser: Any) -> Any:
         spool.close()
 
 
-def too_slow(site: Site, seconds: float, total: int) -> bool:
-    """Whether a body has fallen below ``--min-rate``."""
-    return site.min_rate > 0 and seconds > _RATE_GRACE and total < site.min_rate * seconds
+class Rate:
+    """Whether a body has fallen below ``--min-rate``.
+
+    :param least: bytes a second; 0: nothing is too slow
+    :ivar total: bytes that have come
+    :ivar seconds: how long they were waited for
+    """
+
+    def __init__(self, least: float) -> None:
+        self.least = least
+        self.total = 0
+        self.seconds = 0.0
+
+    def too_slow(self) -> bool:
+        """Whether to give up; not within the first seconds."""
+        return self.least > 0 and self.seconds > _RATE_GRACE and self.total < self.least * self.seconds
 
 
 def skip_body(connection: Connection, site: Site, parser: RequestParser, writer: ResponseWriter) -> Any:
@@ -321,15 +339,24 @@ class Spool:
             if not self.on_disk and self.size > SPOOL:
                 self.on_disk = True
                 disk = tempfile.TemporaryFile(buffering=0, prefix="stoker-")  # noqa: SIM115 - it outlives this call
-                disk.write(self.file.getvalue())
-                self.file = disk
-            view = memoryview(data)
-            while view:
-                view = view[self.file.write(view) :]
+                former, self.file = self.file.getvalue(), disk
+                self._put(former)
+            self._put(data)
         except OSError as error:
-            log.error(f"a request's body cannot be stored in {tempfile.gettempdir()} ($TMPDIR): {error.strerror}")
+            log.exception(f"a request's body cannot be stored on the disk ($TMPDIR): {error.strerror}")
             return False
         return True
+
+    def _put(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self.file.write(view) :]
+
+    def give(self) -> Any:
+        """The whole body as a file at its beginning, which belongs to the caller from now."""
+        file, self.file = self.file, None
+        file.seek(0)
+        return BufferedReader(file) if self.on_disk else file
 
     def close(self) -> None:
         if self.file is not None:

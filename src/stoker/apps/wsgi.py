@@ -1,9 +1,7 @@
-"""WSGI (PEP 3333): the environ, ``start_response``, ``wsgi.input``, and a response on its way."""
+"""WSGI (PEP 3333): the environ, ``start_response``, and a response on its way."""
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
 import time
 from contextvars import copy_context
@@ -11,149 +9,30 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from stoker import log
-from stoker.apps.http import Site
-from stoker.connection import HIGH, Connection, FileSlice
-from stoker.errors import ApplicationError, StokerError
+from stoker.apps.http import Rate, Site
+from stoker.apps.streams import BodyError, Errors, FileWrapper, Input
+from stoker.connection import HIGH, Connection, shutdown
+from stoker.errors import ApplicationError
 from stoker.http.response import CONTINUE, refusal
 
 _KEYS: dict[bytes, str] = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
 _KEYS_MAX = 2000
+_GONE = 499  # what the access log says of a request whose client left before there was a status
 
 
 class RequestTimeout(BaseException):
     """The application had more than ``--request-timeout`` for a request. No Exception, lest an app swallow it."""
 
 
-class BodyError(StokerError, OSError):
-    """The body cannot be read to its end: it is malformed, too large, too slow, or the client left."""
-
-
-class Errors:
-    """``wsgi.errors``: lines for the server's log."""
-
-    def __init__(self) -> None:
-        self._rest = ""
-
-    def write(self, text: str) -> int:
-        lines = (self._rest + text).split("\n")
-        self._rest = lines.pop()
-        for line in lines:
-            log.error(line)
-        return len(text)
-
-    def writelines(self, lines: Any) -> None:
-        for line in lines:
-            self.write(line)
-
-    def flush(self) -> None:
-        if self._rest:
-            rest, self._rest = self._rest, ""
-            log.error(rest)
-
-
-class FileWrapper:
-    """``wsgi.file_wrapper``: a file as a response, sent by sendfile(2) where it is a regular file."""
-
-    def __init__(self, file: Any, block_size: int = 65536) -> None:
-        self.file = file
-        self.block_size = block_size
-        if hasattr(file, "close"):
-            self.close = file.close
-
-    def __iter__(self) -> FileWrapper:
-        return self
-
-    def __next__(self) -> bytes:
-        data: bytes = self.file.read(self.block_size)
-        if not data:
-            raise StopIteration
-        return data
-
-    def part(self) -> FileSlice | None:
-        """The rest of the file, by a descriptor of its own; None if it is no regular file. Raises OSError."""
-        try:
-            fd = self.file.fileno()
-            status = os.fstat(fd)
-            offset = self.file.tell()
-        except (AttributeError, OSError, ValueError):
-            return None
-        if not stat.S_ISREG(status.st_mode):
-            return None
-        return FileSlice(os.dup(fd), offset, max(0, status.st_size - offset))
-
-
-class Input:
-    """``wsgi.input`` where blocking is allowed: the body as it comes, never a byte past it."""
-
-    def __init__(self, exchange: WSGIExchange) -> None:
-        self._exchange = exchange
-        self._buffer = b""
-
-    def _more(self) -> bool:
-        """Have at least one more byte in the buffer; False at the end. Raises BodyError."""
-        piece = self._exchange.body_piece()
-        self._buffer += piece
-        return bool(piece)
-
-    def read(self, size: int | None = -1) -> bytes:
-        if size is None or size < 0:
-            pieces = [self._buffer]
-            while piece := self._exchange.body_piece():
-                pieces.append(piece)
-            self._buffer = b""
-            return b"".join(pieces)
-        pieces = []
-        have = len(self._buffer)
-        if have < size:
-            pieces.append(self._buffer)
-            self._buffer = b""
-            while have < size and (piece := self._exchange.body_piece()):
-                pieces.append(piece)
-                have += len(piece)
-            self._buffer = b"".join(pieces)
-        data, self._buffer = self._buffer[:size], self._buffer[size:]
-        return data
-
-    def readline(self, size: int | None = -1) -> bytes:
-        limit = sys.maxsize if size is None or size < 0 else size
-        start = 0
-        while (end := self._buffer.find(b"\n", start, limit)) < 0 and len(self._buffer) < limit:
-            start = len(self._buffer)
-            if not self._more():
-                break
-        end = min(limit, len(self._buffer) if end < 0 else end + 1)
-        data, self._buffer = self._buffer[:end], self._buffer[end:]
-        return data
-
-    def readlines(self, hint: int | None = None) -> list[bytes]:
-        lines = []
-        total = 0
-        for line in self:
-            lines.append(line)
-            total += len(line)
-            if hint is not None and 0 < hint <= total:
-                break
-        return lines
-
-    def __iter__(self) -> Input:
-        return self
-
-    def __next__(self) -> bytes:
-        line = self.readline()
-        if not line:
-            raise StopIteration
-        return line
-
-    def close(self) -> None:
-        self._buffer = b""
-
-
 class WSGISite(Site):
     """What the WSGI connections of a worker share, beside what all HTTP connections do.
 
-    :param threads: other requests run in this process at the same time, on other threads
-    :param processes: ... in other processes
-    :param inline: application code runs on the loop's own thread, which the master is told of
+    :ivar application: the WSGI application
+    :ivar threads: other requests run in this process at the same time, on other threads
+    :ivar processes: ... in other processes
+    :ivar inline: application code runs on the loop's own thread, which the master is told of
+    :ivar root_path: where the application is mounted
+    :ivar watch: the Watchdog of ``--request-timeout``, or None
     """
 
     application: Any
@@ -178,7 +57,7 @@ class WSGISite(Site):
             "SERVER_SOFTWARE": "stoker",
             "SERVER_NAME": str(host),
             "SERVER_PORT": str(port),
-            "SCRIPT_NAME": self.root_path,
+            "SCRIPT_NAME": self.root_path.encode().decode("latin-1"),
             "REMOTE_ADDR": "",
         }
         if isinstance(peer, tuple):
@@ -197,8 +76,18 @@ def key_of(name: bytes) -> str:
     return key
 
 
+def kills() -> tuple[type[BaseException], ...]:
+    """What ends a greenlet from outside: it is no failure of the application and goes on to the engine."""
+    greenlet = sys.modules.get("greenlet")
+    return () if greenlet is None else (greenlet.GreenletExit,)
+
+
 class WSGIExchange:
-    """One connection's requests to a WSGI application, one after the other."""
+    """One connection's requests to a WSGI application, one after the other.
+
+    The times, in seconds, are only kept for an access log or ``--request-timeout``: ``arrived`` and ``called`` are
+    moments of ``time.monotonic()``, ``application`` and ``receiving`` what the application took and waited for.
+    """
 
     dedicated = False
 
@@ -208,6 +97,7 @@ class WSGIExchange:
         self.writer = writer
         self.site = site
         self.base = site.environ(connection)
+        self.script_name: str = self.base["SCRIPT_NAME"]
         self.fields: Any = None  # the list that `template` was made of
         self.template: dict[str, Any] = self.base
         self.continued = True
@@ -222,18 +112,24 @@ class WSGIExchange:
         self.context: Any = None
         self.status_line = ""
         self.response_headers: Any = []
-        self.arrived = self.called = self.returned = 0.0
+        self.rate: Any = None
+        self.inside = False  # application code runs now
+        self.overdue = False  # the watchdog has thrown RequestTimeout at it
+        self.timed = site.access is not None or site.watch is not None
+        self.arrived = self.called = self.mark = 0.0
+        self.application = self.receiving = 0.0
 
     # A request.
 
     def begin(self, body: Any) -> None:
         parser = self.parser
         self.open = True
-        self.failed = False
-        self.refused = None
+        self.failed = self.overdue = False
+        self.refused = self.rate = None
         self.continued = body is not None or not parser.expect_continue
-        self.input = Input(self) if body is None else body
+        self.input = Input(self.body_piece) if body is None else body
         self.errors = Errors()
+        self.response_headers = []
         if parser.fields is not self.fields:
             self.template = self._template()
             self.fields = parser.fields
@@ -242,23 +138,29 @@ class WSGIExchange:
         environ["SERVER_PROTOCOL"] = "HTTP/1.1" if parser.minor else "HTTP/1.0"
         environ["RAW_URI"] = environ["REQUEST_URI"] = parser.target.decode("latin-1")
         environ["QUERY_STRING"] = parser.query.decode("latin-1")
-        path = parser.path
-        if b"%" in path:
-            path = unquote_to_bytes(path)
-        info: str = path.decode("latin-1")
-        root = self.site.root_path
-        if root and (info == root or info.startswith(root + "/")):
-            info = info[len(root) :]
-        environ["PATH_INFO"] = info
+        environ["PATH_INFO"] = self._path_info(parser.path)
         environ["wsgi.input"] = self.input
         environ["wsgi.errors"] = self.errors
         if parser.scheme:
             environ["HTTP_HOST"] = parser.host.decode("latin-1")
         self.environ = environ
         self.context = copy_context()
-        if self.site.access is not None:
-            self.arrived = self.connection.clock.now
-            self.called = self.returned = 0.0
+        if self.timed:
+            self.called = self.application = self.receiving = 0.0
+
+    def _path_info(self, path: bytes) -> str:
+        """The path below ``--root-path``, percent-decoded, its bytes as latin-1 (PEP 3333, "Unicode Issues").
+
+        A proxy may have cut the root path off before us, so a path that does not begin with it stays whole.
+        ``OPTIONS *`` names no path: CGI has "" for that (RFC 3875, 4.1.5).
+        """
+        if path == b"*":
+            return ""
+        info = (unquote_to_bytes(path) if b"%" in path else path).decode("latin-1")
+        root = self.script_name
+        if root and (info == root or info.startswith(root + "/")):
+            return info[len(root) :]
+        return info
 
     def _template(self) -> dict[str, Any]:
         """The environ of a header block; a client sends the same one again and again."""
@@ -280,52 +182,76 @@ class WSGIExchange:
     def run(self) -> None:
         if self.connection.io is None:
             self.connection.io = self.site.make_io()
-        try:
-            self.context.run(self._guarded, self._run)
-        finally:
-            self._close_result()
+        self.context.run(self._guarded, self._run)
 
     def cancel(self) -> None:
         """Nothing but ``connection.gone``, which ``run`` looks at: a thread cannot be made to let go of a call."""
 
     def _run(self) -> bool:
-        if self._answer():
-            while True:
-                self._drain()  # each block goes out before the next is asked for (PEP 3333)
-                if not self._go_on():
-                    break
+        more = self._answer()
+        while more:
+            self._drain()  # each block goes out before the next is asked for (PEP 3333)
+            more = self._go_on()
         if self.connection.size > HIGH:
             self._drain()
         return False
 
+    # Application code runs between _enter and _leave.
+
     def _guarded(self, step: Any) -> bool:
         """Run application code: what it raises ends the response, never the server."""
-        site = self.site
-        watch = site.watch
-        if self.called == 0.0 and site.access is not None:
-            self.called = time.monotonic()
-        if site.inline:
-            site.service.row.busy += 1
-        if watch is not None:
-            watch.begin(self)
         try:
-            return bool(step())
-        except (Exception, RequestTimeout, SystemExit, KeyboardInterrupt) as error:
+            self._enter()
+            more = bool(step())
+            self._leave()
+            return more
+        except BaseException as error:
+            while self.inside:
+                try:
+                    self._leave()
+                except RequestTimeout:
+                    self.overdue = True  # thrown at the last moment: the request has failed already
+            if isinstance(error, kills()):
+                self.failed = True
+                self._close_result()
+                raise
             self._failed(error)
             return False
-        finally:
-            if watch is not None:
-                watch.end(self)
-            if site.inline:
-                site.service.row.busy -= 1
-            if site.access is not None:
-                self.returned = time.monotonic()
+
+    def _enter(self) -> None:
+        """Application code begins to run, or goes on. From the last line on RequestTimeout may be thrown."""
+        site = self.site
+        if self.timed:
+            self.mark = time.monotonic()
+            if self.called == 0.0:
+                self.called = self.mark
+        if site.inline:
+            site.service.row.busy += 1
+        self.inside = True
+        if site.watch is not None:
+            site.watch.begin(self)
+
+    def _leave(self) -> None:
+        """Application code has ended, or waits for the client: that time is not its own. May be called again."""
+        if not self.inside:
+            return
+        site = self.site
+        if site.watch is not None:
+            site.watch.end(self)
+        self.inside = False
+        if site.inline:
+            site.service.row.busy -= 1
+        if self.timed:
+            self.application += time.monotonic() - self.mark
+
+    # The response.
 
     def _answer(self) -> bool:
+        """Call the application; False if the whole response is queued."""
         result = self.result = self.site.application(self.environ, self.start_response)
         writer = self.writer
-        if type(result) is list and len(result) == 1 and writer.started and not writer.sent_head:
-            body = result[0]
+        if (type(result) is list or type(result) is tuple) and writer.started and not writer.sent_head:
+            body = result[0] if len(result) == 1 else _joined(result)
             if type(body) is bytes:
                 self._head_checks()
                 self.connection.write(writer.one(body, self.site.date.now()))
@@ -337,6 +263,7 @@ class WSGIExchange:
         return True
 
     def _go_on(self) -> bool:
+        """Queue the next block; False when the response is whole."""
         try:
             block = next(self.iterator)
         except StopIteration:
@@ -360,10 +287,8 @@ class WSGIExchange:
     def _block(self, block: Any) -> None:
         """Queue one block of the body, with the head before the first."""
         writer = self.writer
-        if type(block) is not bytes:
-            if not isinstance(block, bytes):
-                raise ApplicationError(f"a block of the response is a {type(block).__name__}, not bytes")
-            block = bytes(block)
+        if not isinstance(block, bytes):
+            raise ApplicationError(f"a block of the response is a {type(block).__name__}, not bytes")
         if not writer.started:
             raise ApplicationError("the application gave a block of the body before it called start_response")
         if not block:
@@ -372,7 +297,8 @@ class WSGIExchange:
             self.connection.write(writer.frame(block))
         else:
             self._head_checks()
-            self.connection.write(writer.head(self.site.date.now()) + writer.frame(block))
+            head = writer.head(self.site.date.now())
+            self.connection.write(head + writer.frame(block))
 
     def _head_checks(self) -> None:
         """Before the head goes out: a body whose 100 Continue was never sent cannot be told from the next request."""
@@ -380,6 +306,7 @@ class WSGIExchange:
             self.writer.keep_alive = False
 
     def _send_file(self, wrapper: FileWrapper) -> bool:
+        """Queue the rest of a regular file; False if it is none."""
         part = wrapper.part()
         if part is None:
             return False
@@ -405,11 +332,11 @@ class WSGIExchange:
         writer = self.writer
         if writer.excess:
             log.error(
-                f"{self._what()}: the application gave more than its Content-Length of {writer.length}; it was cut"
+                f"{self.what()}: the application gave more than its Content-Length of {writer.length}; it was cut"
             )
         elif writer.short:
             log.error(
-                f"{self._what()}: the application gave {writer.sent} bytes, its Content-Length said {writer.length}; "
+                f"{self.what()}: the application gave {writer.sent} bytes, its Content-Length said {writer.length}; "
                 "the connection is closed"
             )
         self._close_result()
@@ -442,32 +369,72 @@ class WSGIExchange:
                 self.failed = True
                 raise
 
+    # Waiting for the client, where blocking is allowed.
+
     def body_piece(self) -> bytes:
         """The next piece of the body, waited for; b"" at its end. Raises BodyError."""
         connection = self.connection
         parser = self.parser
-        site = self.site
+        if self.refused is not None:
+            raise BodyError(self.refused[1])
         if not self.continued:
             self.continued = True
-            connection.write(CONTINUE)
-            self._drain()
+            if not self.writer.sent_head and not parser.buffered():  # else it is late, or nobody waits for it
+                connection.write(CONTINUE)
+                self._drain()
+        if self.rate is None:
+            self.rate = Rate(self.site.min_rate)
+        connection.deadline = time.monotonic() + self.site.body_timeout
         while True:
             piece: bytes | None = parser.body()
             if piece is None:
                 self._refuse(parser.error.status, parser.error.reason)
             if piece or parser.complete:
+                self.rate.total += len(piece or b"")
                 return piece or b""
-            connection.deadline = time.monotonic() + site.body_timeout
-            data = connection.io.recv(connection)
-            if data is None:
-                self._refuse(408, "the body did not come in time")
-            if not data:
-                self._refuse(400, "the body is incomplete")
-            parser.feed(data)
+            if self.rate.too_slow():
+                self._refuse(408, "the body comes too slowly")
+            parser.feed(self._receive())
+
+    def _receive(self) -> bytes:
+        """Bytes of the body from the socket. Raises BodyError."""
+        started = time.monotonic()
+        self._leave()
+        try:
+            data = self.connection.io.recv(self.connection)
+        except OSError as error:
+            self.failed = True
+            raise BodyError(error.strerror or "receive failed") from error
+        finally:
+            waited = time.monotonic() - started
+            self.rate.seconds += waited
+            self.receiving += waited
+            self._enter()
+        if data is None:
+            self._refuse(408, "the body did not come in time")
+        if not data:
+            self._refuse(400, "the body is incomplete")
+        return bytes(data)
 
     def _refuse(self, status: int, reason: str) -> None:
         self.refused = (status, reason)
+        self.writer.keep_alive = False
         raise BodyError(reason)
+
+    def _drain(self) -> None:
+        """Block until the queue is short. What fails here is the client's end, not the application's fault."""
+        self._leave()
+        try:
+            self.connection.drain(HIGH)
+            if self.connection.gone:
+                raise ConnectionResetError(104, "the client reset the connection")
+        except OSError:
+            self.failed = True
+            raise
+        finally:
+            self._enter()
+
+    # Ends.
 
     def _failed(self, error: BaseException) -> None:
         """The application raised, or the client is gone."""
@@ -477,42 +444,54 @@ class WSGIExchange:
         if self.failed or connection.gone:
             self.failed = True
             connection.discard()
-            log.debug(f"{self._what()}: the response broke off: {error}")
+            log.debug(f"{self.what()}: the response broke off: {error}")
         else:
-            status, reason = self.refused or (500, "the application failed")
-            if isinstance(error, RequestTimeout):
+            status, reason = 500, "the application failed"
+            if isinstance(error, RequestTimeout) or self.overdue:
                 status, reason = 503, "the application took too long"
-            elif self.refused is None or not isinstance(error, BodyError):
-                log.exception(f"{self._what()} failed")
+            elif self.refused is not None and isinstance(error, BodyError):
+                status, reason = self.refused
+                log.debug(f"{self.what()}: {status} {reason}")
             else:
-                log.debug(f"{self._what()}: {status} {reason}")
+                log.exception(f"{self.what()} failed")
+            if status >= 500:
+                self.site.service.row.errors += 1
             if writer.sent_head:
                 self.failed = True
             else:
-                writer.status = status
-                connection.write(refusal(status, reason, self.site.date.now(), self.site.server))
+                self._answer_error(status, reason)
         self._close_result()
 
-    def _drain(self) -> None:
-        """Block until the queue is short. What fails here is the client's end, not the application's fault."""
+    def _answer_error(self, status: int, reason: str) -> None:
+        """Queue an answer of our own in place of the application's."""
+        text = refusal(status, reason, self.site.date.now(), self.site.server, self.parser.method == "HEAD")
+        self.writer.status = status
+        self.writer.sent = len(text.partition(b"\r\n\r\n")[2])
+        self.connection.write(text)
+
+    def give_up(self) -> None:
+        """The process is about to be killed: tell the client, if that can still be done."""
+        connection = self.connection
         try:
-            self.connection.drain(HIGH)
-            if self.connection.gone:
-                raise ConnectionResetError(104, "the client reset the connection")
-        except OSError:
-            self.failed = True
-            raise
+            if not self.writer.sent_head:
+                self._answer_error(503, "the application took too long")
+            connection.flush()
+            shutdown(connection.fd, 1)
+        except OSError as error:
+            log.debug(f"{self.what()}: the client could not be told: {error}")
 
     def _close_result(self) -> None:
+        """Close what the application returned (PEP 3333, "Specification Details"), once."""
         result, self.result, self.iterator = self.result, None, None
         close = getattr(result, "close", None)
         if close is not None:
             try:
                 close()
             except Exception:
-                log.exception(f"{self._what()}: close() of the response failed")
+                log.exception(f"{self.what()}: close() of the response failed")
 
-    def _what(self) -> str:
+    def what(self) -> str:
+        """The request, for the log."""
         return f"{self.parser.method} {self.parser.target.decode('latin-1')}"
 
     def end(self, failure: str) -> None:
@@ -521,21 +500,18 @@ class WSGIExchange:
         self.open = False
         if self.result is not None:
             self.context.run(self._close_result)
-        if self.input is not None:
-            self.input.close()
-        if self.errors is not None:
-            self.errors.flush()
+        self.input.close()
+        self.errors.flush()
         self.site.service.count_request()
         if self.site.access is not None:
-            self._log_access(failure)
+            self._log_access()
         self.environ = {}
         self.context = self.input = self.errors = None
 
-    def _log_access(self, failure: str) -> None:
+    def _log_access(self) -> None:
         parser, writer = self.parser, self.writer
         now = time.monotonic()
         called = self.called or now
-        returned = self.returned or now
         self.site.access.record(
             log.AccessEntry(
                 peer=self.connection.peer,
@@ -543,14 +519,24 @@ class WSGIExchange:
                 target=parser.target,
                 query=parser.query,
                 minor=parser.minor,
-                status=writer.status,
+                status=writer.status or _GONE,
                 sent=writer.sent,
                 request_fields=parser.fields,
                 response_headers=self.response_headers,
                 environ=self.environ,
                 started=time.time() - (now - self.arrived),
-                waiting=max(0.0, called - self.arrived),
-                application=max(0.0, returned - called),
-                writing=max(0.0, now - returned),
+                waiting=max(0.0, called - self.arrived) + self.receiving,
+                application=self.application,
+                writing=max(0.0, now - called - self.application - self.receiving),
             )
         )
+
+
+def _joined(blocks: Any) -> Any:
+    """A response of a few blocks as one; None if it is long, or holds what is no bytes."""
+    total = 0
+    for block in blocks:
+        if type(block) is not bytes:
+            return None
+        total += len(block)
+    return b"".join(blocks) if total <= HIGH else None
