@@ -26,6 +26,8 @@ _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 _PARTING_MAX = 64  # refused clients that are given a moment to read their 503
 _PARTING_TIME = 1.0
+_LEAVING = 0.05  # seconds that an idle connection has to go before another one is asked
+_FULL = 0.1  # seconds between two looks for an idle connection while clients wait
 _REPEAT = 10.0  # seconds between two log lines that say the same
 
 
@@ -48,10 +50,9 @@ class Door:
         self.per_address: int = service.config.max_connections_per_ip
         self.addresses: dict[str, int] = {}
         self.empty = False  # the last accept found the queue empty
-        self.full = False  # waiting for a connection to end
+        self.full_until = 0.0  # all busy: until a connection ends, or then, since one may have become idle
         self.closed_until = 0.0  # out of descriptors until then
         self._delay = 0.0
-        self._leaving = 0  # idle connections that were asked to go and are still here
         self._victims: deque[tuple[float, Connection]] = deque()
         self._parting: deque[tuple[float, int]] = deque()
         self._said: dict[str, float] = {}
@@ -59,13 +60,12 @@ class Door:
 
     def open(self) -> bool:
         """Whether accepting makes sense at this moment."""
-        return not self.full and self.service.clock.now >= self.closed_until
+        return self.service.clock.now >= max(self.closed_until, self.full_until)
 
     def opens_at(self) -> float:
         """When to look again, if no connection ends before; INFINITY if only that can open it."""
         waits = [when for when, _ in self._parting]
-        if self.closed_until > self.service.clock.now:
-            waits.append(self.closed_until)
+        waits += [when for when in (self.closed_until, self.full_until) if when > self.service.clock.now]
         return min(waits, default=INFINITY)
 
     def accept(self, listener: Any) -> Connection | None:
@@ -74,11 +74,12 @@ class Door:
         while True:
             refuse = False
             if len(self.connections) >= self.cap:
-                if self._leaving > 0 or self.make_room():
+                if self.make_room():
+                    self.full_until = self.service.clock.now + _LEAVING
                     return None
                 if self.policy == "wait" or self.service.phase >= STOPPING:
-                    self.full = True
-                    self._say(
+                    self.full_until = self.service.clock.now + _FULL
+                    self.say(
                         f"all {self.cap} connections are busy: new ones wait in the accept queue (--max-connections)"
                     )
                     return None
@@ -105,16 +106,16 @@ class Door:
             fd = sock.detach()
             self._delay = 0.0
             if refuse:
-                self._say(f"all {self.cap} connections are busy: new ones are refused (--max-connections)")
+                self.say(f"all {self.cap} connections are busy: new ones are refused (--max-connections)")
                 self._refuse(fd)
             elif self.lowest_refused is not None and fd >= self.lowest_refused:
-                self._say(
+                self.say(
                     f"descriptor {fd} is past FD_SETSIZE, select cannot watch it: the connection is refused "
                     f"(use --engine poll or epoll, or a lower --max-connections)"
                 )
                 self._refuse(fd)
             elif self.per_address and not self._admit(peer):
-                self._say(f"{peer[0]} has {self.per_address} connections open: a further one is refused")
+                self.say(f"{peer[0]} has {self.per_address} connections open: a further one is refused")
                 self._refuse(fd)
             else:
                 self.service.row.accepted += 1
@@ -122,9 +123,7 @@ class Door:
 
     def left(self, connection: Connection) -> None:
         """A connection that ``accept`` gave has ended."""
-        if self._leaving:
-            self._leaving -= 1
-        self.full = False
+        self.full_until = 0.0
         if self.per_address and isinstance(connection.peer, tuple):
             address = connection.peer[0]
             count = self.addresses.get(address, 0) - 1
@@ -168,7 +167,6 @@ class Door:
                 deadline, victim = self._victims.popleft()
                 if victim.rest == IDLE and victim.deadline == deadline and victim.fd >= 0:
                     victim.rest = BUSY
-                    self._leaving += 1
                     shutdown(victim.fd, socket.SHUT_RD)
                     return True
         return False
@@ -204,11 +202,12 @@ class Door:
     def _pause(self, error: OSError) -> None:
         self._delay = min(1.0, self._delay * 2 or 0.05)
         self.closed_until = self.service.clock.now + self._delay
-        self._say(
+        self.say(
             f"cannot accept: {error.strerror}; accepting pauses, the rest is served (ulimit -n, --max-connections)"
         )
 
-    def _say(self, message: str) -> None:
+    def say(self, message: str) -> None:
+        """Log a warning, unless the same has been said in the last ten seconds."""
         now = self.service.clock.now
         key = message[:40]
         if now >= self._said.get(key, 0.0):
