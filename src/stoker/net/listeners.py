@@ -23,7 +23,7 @@ from typing import Any
 
 from stoker import log
 from stoker.config import Config
-from stoker.errors import StokerError
+from stoker.errors import BootError
 from stoker.net import inherited
 from stoker.net.descriptors import above_standard
 
@@ -43,7 +43,7 @@ _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _PATH_MOST = 107  # struct sockaddr_un: 108 bytes with the NUL
 
 
-class ListenError(StokerError):
+class ListenError(BootError):
     """A socket cannot listen; the message says on which address, why, and what to do."""
 
 
@@ -105,6 +105,11 @@ class Listener:
         except OSError:
             return False
         return True
+
+    def own(self, uid: int, gid: int) -> None:
+        """Give the path of a unix socket, if we made it, to another user. Raises OSError."""
+        if self.inode is not None:
+            os.chown(self.path, uid, gid, follow_symlinks=False)
 
     def remove(self) -> None:
         """Remove the path of a unix socket, if we made it and it is still ours. Nothing else ever removes it."""
