@@ -82,7 +82,13 @@ class BlockingIO(Protocol):
         """Wait until the kernel may take more; True when woken instead. Raises ``WriteStalled``, OSError."""
 
     def sleep(self, connection: Connection) -> _Woken | None:
-        """Wait until ``connection.deadline``; ``WOKEN`` if woken before."""
+        """Wait until ``connection.deadline``; ``WOKEN`` if woken before. Raises OSError if the peer resets."""
+
+    def call(self, connection: Connection) -> None:
+        """Run ``connection.job``; come back when it has ended."""
+
+    def give_way(self) -> None:
+        """Let other connections have a turn, where they need that."""
 
 
 class WriteStalled(OSError):
@@ -243,6 +249,20 @@ class Connection:
                 return True
         self.stalled = INFINITY
         return False
+
+    def perform(self, ask: int) -> object:
+        """Where blocking is allowed: do what RECV, DRAIN or SLEEP asks for, and answer. Raises OSError."""
+        if self.size and self.drain(self.low if ask == DRAIN else 0):
+            return WOKEN
+        if self.woken and self.wakeable:
+            self.woken = False
+            return WOKEN
+        if ask == RECV:
+            return self.io.recv(self)
+        if ask == SLEEP:
+            return self.io.sleep(self)
+        self.io.give_way()
+        return None
 
     def _next(self) -> None:
         """Take the next of the queue; neighbouring short pieces are joined, so that they go in one send."""

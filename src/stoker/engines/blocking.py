@@ -16,11 +16,8 @@ from stoker import log
 from stoker.connection import (
     CALL,
     DONE,
-    DRAIN,
     IDLE,
     INFINITY,
-    RECV,
-    SLEEP,
     WOKEN,
     Connection,
     WriteStalled,
@@ -49,20 +46,14 @@ def serve(connection: Connection, io: BlockingIO) -> None:
         while True:
             ask = resume(connection.generator, value)
             value = None
-            if connection.size and ask != CALL and connection.drain(connection.low if ask == DRAIN else 0):
-                value = WOKEN
-            elif connection.woken and connection.wakeable and ask in (RECV, DRAIN, SLEEP):
-                connection.woken = False
-                value = WOKEN
-            elif ask == RECV:
-                value = io.recv(connection)
-            elif ask == SLEEP:
-                value = io.sleep(connection)
-            elif ask == CALL:
-                connection.job.run()
-                connection.job = None
+            if ask == CALL:
+                io.call(connection)
             elif ask == DONE:
+                while connection.size and connection.drain(0):
+                    connection.woken = False
                 break
+            else:
+                value = connection.perform(ask)
             clock.now = time.monotonic()
         linger(connection, io)
     except OSError as error:
@@ -133,6 +124,13 @@ class PollIO:
             if self._wait(connection, 0, left):
                 return WOKEN
         return None
+
+    def call(self, connection: Connection) -> None:
+        connection.job.run()
+        connection.job = None
+
+    def give_way(self) -> None:
+        """The kernel sees to that: it takes turns with threads and processes."""
 
     def _wait(self, connection: Connection, events: int, seconds: float) -> bool:
         """Poll once; True if woken."""
