@@ -8,13 +8,13 @@ from stoker.errors import ConfigError
 
 LINE = re.compile(
     r"""\s*(?:export\s+)?(?P<name>[A-Za-z_]\w*)\s*=\s*
-    (?:'(?P<single>[^']*)' | "(?P<double>(?:[^"\\]|\\.)*)" | (?P<bare>[^'"\s#][^#]*?|))
+    (?:'(?P<single>[^']*)' | "(?P<double>(?:[^"\\]|\\.)*)" | (?P<bare>(?:(?:[^'"\s#]|(?<==)\#)(?:[^#]|(?<=\S)\#)*?)?))
     \s*(?:(?<=\s)\#.*)?""",
     re.VERBOSE | re.ASCII,
 )
-ESCAPE = re.compile(r"\\(.)")
+VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^}]*))?\}", re.ASCII)
+ESCAPE_OR_VARIABLE = re.compile(r"\\(?P<escaped>.)|" + VARIABLE.pattern, re.ASCII)
 ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
-VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)(?::-([^}]*))?\}", re.ASCII)
 
 
 def read(path: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -34,7 +34,12 @@ def read(path: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     found: dict[str, str] = {}
 
     def expand(match: re.Match[str]) -> str:
-        return found.get(match[1], environ.get(match[1], match[2] or ""))
+        name = match["name"]
+        return found.get(name, environ.get(name, match["default"] or ""))
+
+    def unescape(match: re.Match[str]) -> str:
+        escaped = match["escaped"]
+        return expand(match) if escaped is None else ESCAPES.get(escaped, escaped)
 
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -45,7 +50,7 @@ def read(path: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
         if match["single"] is not None:
             value = match["single"]
         elif match["double"] is not None:
-            value = VARIABLE.sub(expand, ESCAPE.sub(lambda one: ESCAPES.get(one[1], one[1]), match["double"]))
+            value = ESCAPE_OR_VARIABLE.sub(unescape, match["double"])
         else:
             value = VARIABLE.sub(expand, match["bare"].rstrip())
         found[match["name"]] = value

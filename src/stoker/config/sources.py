@@ -16,7 +16,7 @@ from typing import Any
 
 from stoker.config import others, values
 from stoker.config.table import DEFAULTS, FOLLOWS, OPTIONS, Config, ineffective
-from stoker.config.values import Check, Whole, optional
+from stoker.config.values import Check, Whole
 from stoker.errors import ConfigError
 
 # What the environment may hold beside options: STOKER_INTERPRETED is read by stoker.build.
@@ -246,8 +246,8 @@ def _bind(chosen: dict[str, Given], parts: dict[str, Given]) -> None:
             used.append(parts[name])
     pair = [parts[name] for name in ("host", "port") if name in parts]
     if any(given.level == level for given in pair):
-        host = check(optional(values.text), parts["host"]) if "host" in parts else "127.0.0.1"
+        host = str(check(values.text, parts["host"])).strip("[]") if "host" in parts else "127.0.0.1"
         port = check(PARTS["port"][0], parts["port"]) if "port" in parts else 8000
-        binds.append(f"[{host}]:{port}" if ":" in str(host).strip("[]") else f"{host}:{port}")
+        binds.append(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         used += pair
     chosen["bind"] = Given(binds, level, " ".join(given.origin for given in used))
