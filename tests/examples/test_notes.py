@@ -254,6 +254,16 @@ def test_thread_does_not_stop_while_a_client_is_there(run: Callable[..., Program
     program.wait()
 
 
+def test_thread_ends_with_a_traceback_by_a_reset(run: Callable[..., Program]) -> None:
+    program = run("thread")
+    client = program.connect()
+    client.sendall(b"x")
+    program.says("b'x'")
+    reset(client)
+    program.says("ConnectionResetError")
+    assert "已经关闭" not in program.output
+
+
 # Non-blocking.
 
 
