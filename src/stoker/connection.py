@@ -331,3 +331,12 @@ class Service(Protocol):
 
     def count_request(self) -> None:
         """A request is over."""
+
+    def requests_are(self, count: int) -> None:
+        """So many requests are over; said by an engine whose processes count for themselves."""
+
+    def become_child(self, row: Any, name: str, engine: Any) -> None:
+        """In a process forked off for one connection: let go of what is the worker's, and count in ``row``."""
+
+    def obey(self, data: bytes) -> None:
+        """Act on bytes that are signal numbers."""

@@ -58,6 +58,7 @@ class Worker:
         self.watch: Any = None
         self.engine: Any = None
         self._starter: Any = None
+        self._label = f"{config.proc_name}: worker {row.index + 1} [{config.engine}]"
         self._counter = itertools.count(1)
         self._quota = 0
         if config.max_requests:
@@ -83,9 +84,13 @@ class Worker:
 
     def count_request(self) -> None:
         """A request is over."""
-        count = next(self._counter)
+        self.requests_are(next(self._counter))
+
+    def requests_are(self, count: int) -> None:
+        """So many requests are over."""
         self.row.requests = count
-        if count == self._quota:
+        if self._quota and count >= self._quota:
+            self._quota = 0
             log.info(f"{count} requests answered: this worker asks to be replaced (--max-requests)")
             self.tell(b"Q")
 
@@ -135,6 +140,7 @@ class Worker:
                 log.error("the master is gone: this worker drains and ends")
                 for listener in self.listeners:
                     listener.refuse_new()
+                self.end_at = min(self.end_at, time.monotonic() + self.engine.orphan_time)
                 self.advance(STOPPING)
             return
         self.obey(data)
@@ -144,8 +150,10 @@ class Worker:
         for number in data:
             if number == signal.SIGUSR1:
                 log.reopen()
-            elif number in _PHASES:
+            if number in _PHASES:
                 self.advance(_PHASES[signal.Signals(number)])
+            else:
+                self.engine.signalled(number)
 
     def advance(self, phase: int) -> None:
         """Go on to a later phase of life; an earlier one is passed over."""
@@ -157,13 +165,37 @@ class Worker:
         self.title(stats.STATES[_STATES[phase]])
         self.engine.changed()
 
+    def become_child(self, row: Any, name: str, engine: Any) -> None:
+        """In a process forked off for one connection: let go of what is the worker's, and count in ``row``.
+
+        :param name: of the connection, for the process title
+        :param engine: what takes the place of the worker's engine here
+        """
+        writer = signal.set_wakeup_fd(-1)
+        if writer >= 0:
+            os.close(writer)
+        if self.control is not None:
+            self.watched.pop(self.control.fileno(), None)
+            self.control.close()
+            self.control = None
+        for fd in self.watched:
+            os.close(fd)
+        self.watched = {}
+        for listener in self.listeners:
+            listener.close()
+        self.listeners = []
+        self.row = row
+        self.engine = engine
+        self._counter = itertools.count(1)
+        self._quota = 0
+        self._label += " " + name
+        self.title(stats.STATES[_STATES[self.phase]])
+
     def title(self, state: str) -> None:
         """Name the process for ps(1)."""
         import setproctitle
 
-        setproctitle.setproctitle(
-            f"{self.config.proc_name}: worker {self.row.index + 1} [{self.config.engine}] {state}"
-        )
+        setproctitle.setproctitle(f"{self._label} {state}")
 
 
 def _ignore(number: int, frame: object) -> None:

@@ -7,7 +7,7 @@ import socket
 import time
 from typing import Any
 
-from stoker.connection import BUSY, ENDING, RUNNING, STOPPING, Connection, Service, shutdown
+from stoker.connection import BUSY, ENDING, INFINITY, RUNNING, STOPPING, Connection, Service, shutdown
 from stoker.engines.accept import Door
 
 # Interest and events; the values are those of poll(2) and epoll(7).
@@ -28,6 +28,7 @@ class Engine:
     """
 
     lowest_refused: int | None = None  # the first descriptor that the engine cannot serve
+    orphan_time = INFINITY  # seconds that may be left, at most, for what is under way when the master has died
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -56,6 +57,9 @@ class Engine:
     def abort(self, reason: str) -> None:
         """End every connection now."""
         raise NotImplementedError
+
+    def signalled(self, number: int) -> None:
+        """A signal has come that the worker has no use for itself, or shares (SIGUSR1). Called in the engine's loop."""
 
     def changed(self) -> None:
         """The service's phase has changed. Called in the engine's own loop."""

@@ -1,0 +1,272 @@
+"""A process per connection: fork(2), and the child serves the connection from its first byte to its last.
+
+The oldest model, and the one with the strongest walls: what a connection breaks (memory, a crash, an endless loop)
+breaks in a process that nobody else lives in. It costs a fork for each connection, and nothing that the application
+keeps in memory is shared with the next one: the pages are copied when they are written (copy on write).
+
+The parent accepts, closes its copy of the socket, and runs no other thread, since fork copies only the thread that
+calls it, with the locks of all. It tells children what to do by signals, which are what worker and master use between
+them: SIGTERM drain, SIGHUP retire, SIGINT end now. Each child counts in a row of shared memory.
+
+A child must never outlive its worker. The end of a pipe would tell it so only while it waits; blocked in the
+application it would not look. So the kernel is asked to kill it with its parent: prctl(2), PR_SET_PDEATHSIG.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from types import FrameType
+from typing import Any, NoReturn
+
+from stoker import log, stats
+from stoker.connection import BUSY, ENDING, IDLE, STOPPING, Connection, Service, _Woken, shutdown
+from stoker.engines.acceptloop import AcceptLoop
+from stoker.engines.blocking import SocketIO, serve
+
+_PR_SET_PDEATHSIG = 1
+_prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+_HEARD = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
+_LAST_WORDS = 0.3  # seconds that a child which has to end now is given for its `finally`, before SIGKILL
+_SUMMING = 0.1  # seconds between two sums over all children
+
+
+class Ended(BaseException):
+    """Raised in a child's main thread by the signal to end now, wherever it is."""
+
+
+class Child:
+    """A child as its parent sees it.
+
+    :ivar asked: told to go, to make room
+    """
+
+    __slots__ = ("asked", "connection", "pid", "row")
+
+    def __init__(self, pid: int, connection: Connection, row: stats.Row) -> None:
+        self.pid = pid
+        self.connection = connection
+        self.row = row
+        self.asked = False
+
+
+class ProcessEngine(AcceptLoop):
+    """``--engine process``: the parent's side."""
+
+    orphan_time = 0.4  # a child per connection, and no master: that must not stay
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(service)
+        self.pid = os.getpid()
+        self.board = stats.Board(service.cap)
+        self.free = deque(self.board)
+        self.children: dict[int, Child] = {}
+        self.requests = 0.0  # of children that have ended
+        self.errors = 0.0
+        self._summed = 0.0
+        self.door.make_room = self._make_room
+
+    def run(self) -> None:
+        signal.signal(signal.SIGCHLD, _nothing)  # that there is a handler makes the wakeup descriptor speak
+        sys.stdout.flush()  # or each child would print again what the application printed when it was imported
+        sys.stderr.flush()
+        gc.collect()
+        gc.freeze()  # a collection in a child writes to no object of ours, so their pages stay shared
+        super().run()
+
+    def begin(self, connection: Connection) -> None:
+        row = self.free.popleft()
+        self.connections.add(connection)
+        self.row.connections = len(self.connections)
+        # Until it has its own handlers a child would write a signal's number to the pipe that it shares with us.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self.door.say(f"cannot fork: {error.strerror}: a connection is closed (--max-connections, ulimit -u)")
+            self.row.refused += 1
+            self.free.append(row)
+            self.ended(connection)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            return
+        if pid == 0:
+            run_child(self, connection, row, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        os.close(connection.fd)
+        connection.fd = -1
+        self.children[pid] = Child(pid, connection, row)
+
+    def signalled(self, number: int) -> None:
+        if number == signal.SIGCHLD:
+            self.reap()
+        elif number == signal.SIGUSR1:
+            self.tell(number)
+
+    def turned(self) -> None:
+        if self.clock.now >= self._summed + _SUMMING:
+            self._summed = self.clock.now
+            children = self.children.values()
+            self.service.requests_are(int(self.requests + sum(child.row.requests for child in children)))
+            self.row.errors = self.errors + sum(child.row.errors for child in children)
+
+    def changed(self) -> None:
+        if self.service.phase < STOPPING:
+            self.tell(signal.SIGHUP)
+        super().changed()
+
+    def rouse(self) -> None:
+        self.tell(signal.SIGTERM)
+
+    def tell(self, number: int) -> None:
+        """Send a signal to every child."""
+        for pid in self.children:
+            os.kill(pid, number)  # always ours: a child that has ended keeps its number until it is reaped
+
+    def reap(self) -> None:
+        """Take note of the children that have ended. One that is the application's own is left to the application."""
+        while self.children:
+            try:
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if found is None:
+                return
+            if found.si_pid not in self.children:
+                for pid in list(self.children):
+                    self._reap(pid)
+                return
+            self._reap(found.si_pid)
+
+    def _reap(self, pid: int) -> None:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if not ended:
+            return
+        child = self.children.pop(pid)
+        if os.WIFSIGNALED(status) and not child.connection.failure:
+            name = signal.Signals(os.WTERMSIG(status)).name
+            log.error(f"the process {pid} of {_address(child.connection)} was ended by {name}")
+        self.requests += child.row.requests
+        self.errors += child.row.errors
+        child.row.clear()
+        self.free.append(child.row)
+        self.ended(child.connection)
+
+    def abort(self, reason: str) -> None:
+        for child in self.children.values():
+            child.connection.failure = reason
+        self.tell(signal.SIGINT)
+        self._await_end(_LAST_WORDS)
+        self.tell(signal.SIGKILL)
+        self._await_end(1.0)
+
+    def _await_end(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        self.reap()
+        while self.children and time.monotonic() < deadline:
+            time.sleep(0.005)
+            self.reap()
+
+    def _make_room(self) -> bool:
+        """Ask the child that has been idle longest to go. One that has just become busy goes after its answer."""
+        idle = [
+            (since, pid) for pid, child in self.children.items() if (since := child.row.idle_since) and not child.asked
+        ]
+        if not idle:
+            return False
+        pid = min(idle)[1]
+        self.children[pid].asked = True
+        os.kill(pid, signal.SIGTERM)
+        return True
+
+
+class ChildIO(SocketIO):
+    """Waiting in a child, which shows the parent since when it has been idle."""
+
+    def __init__(self, connection: Connection, write_timeout: float, row: stats.Row) -> None:
+        super().__init__(connection, write_timeout)
+        self.row = row
+
+    def recv(self, connection: Connection) -> bytes | _Woken | None:
+        if connection.rest != IDLE:
+            return super().recv(connection)
+        self.row.idle_since = time.monotonic()
+        try:
+            return super().recv(connection)
+        finally:
+            self.row.idle_since = 0.0
+
+
+class Life:
+    """What a child is to the service instead of an engine: it serves one connection, and is told of signals."""
+
+    def __init__(self, connection: Connection, service: Service) -> None:
+        self.connection = connection
+        self.service = service
+
+    def changed(self) -> None:
+        """The phase has changed. Called by a signal handler, between any two steps of the child's work."""
+        connection = self.connection
+        if self.service.phase == ENDING:
+            connection.failure = connection.failure or "the server is stopping"
+            shutdown(connection.fd, socket.SHUT_RDWR)  # in case that somebody catches what comes now
+            raise Ended
+        if self.service.phase == STOPPING and connection.rest != BUSY:
+            shutdown(connection.fd, socket.SHUT_RD)
+
+    def signalled(self, number: int) -> None:
+        """No other signal concerns a child."""
+
+
+def run_child(engine: ProcessEngine, connection: Connection, row: stats.Row, mask: Any) -> NoReturn:
+    """The life of a child, from fork to exit.
+
+    :param mask: the signals that were blocked before fork
+    """
+    status = 1
+    try:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != engine.pid:  # it died before the kernel was asked
+            os._exit(status)
+        row.pid = os.getpid()
+        service = engine.service
+        engine.door.close()
+        service.become_child(row, _address(connection), Life(connection, service))
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for number in _HEARD:
+            signal.signal(number, lambda number, frame: _obey(service, number, frame))
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        connection.generator = service.handler(connection)
+        io = ChildIO(connection, service.config.write_timeout, row)
+        serve(connection, io)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
+        status = 0
+    except Ended:
+        status = 0
+    except BaseException:
+        log.exception("the process of a connection failed")
+    finally:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(status)  # not by way of the parent's atexit functions, nor of its stack
+
+
+def _obey(service: Service, number: int, frame: FrameType | None) -> None:
+    service.obey(bytes([number]))
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """The loop does the work, when the wakeup descriptor speaks."""
+
+
+def _address(connection: Connection) -> str:
+    peer = connection.peer
+    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else connection.listener.address
