@@ -26,10 +26,12 @@ def serve(app: object = None, **options: object) -> int:
     or as the text that the command line takes. Environment variables and files are not read. Raises ConfigError for a
     wrong option.
     """
-    from stoker import supervisor
+    from stoker import log, supervisor
 
     arguments: dict[str, Any] = {"app": app, **options}
-    return supervisor.run(Config(**arguments))
+    config = Config(**arguments)
+    log.setup(config)
+    return supervisor.run(config)
 
 
 def __getattr__(name: str) -> object:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from stoker import cli, log
 from stoker.cli import arguments, gunicorn, toml
-from stoker.config import OPTIONS, Config
+from stoker.config import OPTIONS, Config, envfile
 from stoker.config.sources import Settings, resolve, suggest
 from stoker.errors import BootError, ConfigError
 
@@ -33,7 +33,15 @@ def run(words: Sequence[str]) -> int:
         log.warning(warning)
     from stoker import supervisor
 
-    return supervisor.run(config)
+    def read_again() -> Config:
+        """The options as they are now, for a reload."""
+        settings = resolve(outcome.given, os.environ, path)
+        require_application(settings.config)
+        for warning in settings.warnings:
+            log.warning(warning)
+        return settings.config
+
+    return supervisor.run(config, read_again)
 
 
 def require_application(config: Config) -> None:
@@ -83,6 +91,10 @@ def import_in_child(config: Config) -> int:
             os.dup2(2, 1)  # standard output is for the one document
             from stoker import worker
 
+            if config.chdir is not None:
+                os.chdir(config.chdir)
+            if config.env_file is not None:
+                envfile.load(config.env_file)
             worker.prepare(config)
             worker.load_application(config)
             status = 0

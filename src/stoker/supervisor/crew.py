@@ -17,11 +17,10 @@ import time
 from collections.abc import Callable
 
 from stoker import log
-from stoker.config import Config
+from stoker.config import Config, envfile
 from stoker.errors import BootError
 from stoker.net.listeners import Listener, close_slot, open_slot
 from stoker.stats import Board, Row
-from stoker.supervisor import envfile
 from stoker.supervisor.loop import Loop
 from stoker.supervisor.privileges import Identity
 from stoker.supervisor.process import NEVER, Slot, Worker, how
@@ -276,7 +275,8 @@ class Crew:
                         listener.close()
             if self.identity is not None:
                 self.identity.become()
-            envfile.apply(config)
+            if config.env_file is not None:
+                envfile.load(config.env_file)
             status = self._run_worker(config, slot.listeners, row, control)
         except BaseException:
             log.exception("the worker failed")

@@ -17,11 +17,11 @@ import time
 from collections.abc import Callable
 
 from stoker import log
-from stoker.config import Config
+from stoker.config import Config, envfile
 from stoker.errors import StokerError
 from stoker.net import descriptors
 from stoker.net.listeners import Listener, hand_over, open_listeners
-from stoker.supervisor import envfile, keys, reexec, report, start
+from stoker.supervisor import keys, reexec, report, start
 from stoker.supervisor.crew import Crew, RunWorker
 from stoker.supervisor.loop import Loop
 from stoker.supervisor.pidfile import PidFile
@@ -168,7 +168,7 @@ class Master:
             self.crew.identity = None
         try:
             with self.signals.interruptible():
-                envfile.apply(self.config)
+                self._load_environment()
                 if self._preload is not None:
                     self._preload(self.config)
         except Interrupted as signal_:
@@ -184,6 +184,10 @@ class Master:
         gc.freeze()  # the collector would write to every object, and so copy the pages that all workers share
         return True
 
+    def _load_environment(self) -> None:
+        if self.config.env_file is not None:
+            envfile.load(self.config.env_file)
+
     def _try(self) -> int:
         """On trial: import the application as a new master would, and say whether that works."""
         self._settle()
@@ -191,7 +195,7 @@ class Master:
         try:
             if who is not None:
                 who.become()
-            envfile.apply(self.config)
+            self._load_environment()
             if self._preload is not None:
                 self._preload(self.config)
         except StokerError as error:
