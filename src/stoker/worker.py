@@ -136,11 +136,11 @@ class Worker:
         if not data:
             self.watched.pop(control.fileno(), None)
             self.engine.forget(control.fileno())
+            self.end_at = min(self.end_at, time.monotonic() + self.engine.orphan_time)
             if self.phase < STOPPING:
                 log.error("the master is gone: this worker drains and ends")
                 for listener in self.listeners:
                     listener.refuse_new()
-                self.end_at = min(self.end_at, time.monotonic() + self.engine.orphan_time)
                 self.advance(STOPPING)
             return
         self.obey(data)
