@@ -35,9 +35,12 @@ INDENT = "\n    "
 class Sink:
     """Where lines go: a descriptor, which may belong to a file that can be opened again after it was rotated."""
 
-    def __init__(self, path: str, standard: int) -> None:
-        """`path` "-" is the descriptor `standard`. Raises ConfigError when the file cannot be opened."""
-        self.path = None if path == "-" else os.path.abspath(path)
+    def __init__(self, path: str, standard: int, folder: str | None = None) -> None:
+        """`path` "-" is the descriptor `standard`; a relative one begins in `folder`, else in the working directory.
+
+        Raises ConfigError when the file cannot be opened.
+        """
+        self.path = None if path == "-" else os.path.abspath(os.path.join(folder or "", path))
         self.lost = 0
         self.torn = False
         try:
@@ -93,14 +96,15 @@ _state = _State()
 
 def setup(config: Config) -> None:
     """Begin to log as the options say. Raises ConfigError when a file cannot be opened or a format cannot be read."""
-    sink = Sink("-", 1) if config.json and config.error_logfile == "-" else Sink(config.error_logfile, 2)
+    standard = 1 if config.json else 2
+    sink = Sink(config.error_logfile, standard, config.chdir)
     _state.sink = sink
     _state.level = LEVELS[config.log_level]
     _state.json = config.json
     _state.color = not config.json and _colored(config.color, sink.fd)
     if config.access_log:
         compile_format(config.access_logformat)
-        _state.access = Sink(config.access_logfile, 1)
+        _state.access = Sink(config.access_logfile, 1, config.chdir)
     else:
         _state.access = None
 
@@ -259,7 +263,7 @@ class AccessLog:
 
     def __init__(self, config: Config) -> None:
         if _state.access is None:
-            _state.access = Sink(config.access_logfile, 1)
+            _state.access = Sink(config.access_logfile, 1, config.chdir)
         self.sink = _state.access
         as_json = config.access_log_json or (config.json and config.access_logfile == "-")
         self.line = _json_line if as_json else compile_format(config.access_logformat)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from stoker import engines
+from stoker import cli, engines
 from stoker.cli.arguments import Parser
 from stoker.config import Config
 from stoker.errors import BootError, ConfigError
@@ -41,12 +41,12 @@ def run(words: Sequence[str]) -> int:
     rows = table()
     shared = copy_on_write(options.app) if options.verbose else None
     if options.json:
-        print(json.dumps({"engines": rows} | ({"copy_on_write": shared} if shared else {})))
+        cli.say(json.dumps({"engines": rows} | ({"copy_on_write": shared} if shared else {})))
         return 0
-    print("\n".join(lines(rows, options.verbose)))
-    print("connections: what a worker holds by default; descriptors: its limit of descriptors less 64")
+    cli.say("\n".join(lines(rows, options.verbose)))
+    cli.say("connections: what a worker holds by default; descriptors: its limit of descriptors less 64")
     if shared:
-        print("\n" + sharing(shared))
+        cli.say("\n" + sharing(shared))
     return 0
 
 

@@ -17,11 +17,11 @@ def run(words: Sequence[str]) -> int:
     """Serve until told to stop, or do what is asked for in place of it; return the exit status."""
     outcome = arguments.parse_serve(words)
     if outcome.version:
-        print(cli.version())
+        cli.say(cli.version())
         return 0
     path = outcome.path or os.environ.get("STOKER_CONFIG")
     if path and gunicorn.is_python(path):
-        print(gunicorn.refuse(path))
+        cli.say(gunicorn.refuse(path))
         raise ConfigError(f"{path} is Python, and options are data here: write the lines above into stoker.toml")
     settings = resolve(outcome.given, os.environ, path)
     config = settings.config
@@ -64,7 +64,7 @@ def inspect(settings: Settings) -> int:
     for warning in settings.warnings:
         print(f"stoker: {warning}", file=sys.stderr)
     if config.print_config and not config.json:
-        print("\n".join(toml.lines(shown, {name: settings.origins[name] for name in shown})), flush=True)
+        cli.say("\n".join(toml.lines(shown, {name: settings.origins[name] for name in shown})))
     if config.check_config:
         require_application(config)
         log.setup(config)
@@ -72,9 +72,9 @@ def inspect(settings: Settings) -> int:
             return status
         document["importable"] = True
     if config.json:
-        print(json.dumps(document))
+        cli.say(json.dumps(document))
     elif config.check_config:
-        print(f"{config.app or config.tcp}: the options are right, and the application can be imported")
+        cli.say(f"{config.app or config.tcp}: the options are right, and the application can be imported")
     return 0
 
 

@@ -9,7 +9,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -64,10 +64,10 @@ class Settings:
     warnings: tuple[str, ...]
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
+def suggest(word: str, known: Iterable[str], show: Callable[[str], str] = str) -> str:
     """Ask "did you mean ...?" with the known word that is nearest, if one is near: to be put at the end of an error."""
     near = difflib.get_close_matches(word, list(known), 1)
-    return f"; did you mean {near[0]}?" if near else ""
+    return f"; did you mean {show(near[0])}?" if near else ""
 
 
 def known_names() -> list[str]:
@@ -89,7 +89,7 @@ def from_environment(environ: Mapping[str, str]) -> tuple[dict[str, Given], list
         if name in names and variable == variable.upper():
             given[name] = Given(value, Level.ENVIRONMENT, variable)
         else:
-            hint = suggest(variable, ["STOKER_" + known.upper() for known in names])
+            hint = suggest(name, names, lambda known: "STOKER_" + known.upper())
             warnings.append(f"{variable} in the environment is no option of Stoker{hint}")
     for variable in ("GUNICORN_CMD_ARGS", *(name for name in environ if name.startswith("UVICORN_"))):
         if variable in environ:

@@ -205,11 +205,11 @@ def root_path(value: object) -> str:
 
 
 def directory(value: object) -> str:
-    """A directory that exists."""
+    """A directory that exists; its absolute path is kept."""
     path = text(value)
     if not os.path.isdir(path):
         raise ValueError(f"{path!r} is not a directory")
-    return path
+    return os.path.abspath(path)
 
 
 def workers(value: object) -> int:
