@@ -34,3 +34,10 @@ class ProtocolError(StokerError):
 
 class ApplicationError(StokerError):
     """The application handed over what may not go on the wire: the client gets a 500 or a closed connection."""
+
+
+class RequestTimeout(BaseException):
+    """The application had more than ``--request-timeout`` for a request: thrown at it while it runs.
+
+    It is no Exception, so that an application's `except Exception` does not swallow it.
+    """

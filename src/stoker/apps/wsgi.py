@@ -12,16 +12,12 @@ from stoker import log
 from stoker.apps.http import Rate, Site
 from stoker.apps.streams import BodyError, Errors, FileWrapper, Input
 from stoker.connection import HIGH, Connection, shutdown
-from stoker.errors import ApplicationError
+from stoker.errors import ApplicationError, RequestTimeout
 from stoker.http.response import CONTINUE, refusal
 
 _KEYS: dict[bytes, str] = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
 _KEYS_MAX = 2000
 _GONE = 499  # what the access log says of a request whose client left before there was a status
-
-
-class RequestTimeout(BaseException):
-    """The application had more than ``--request-timeout`` for a request. No Exception, lest an app swallow it."""
 
 
 class WSGISite(Site):
