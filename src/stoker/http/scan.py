@@ -36,13 +36,27 @@ digit_table = DIGITS
 HUGE: Final = 1 << 58
 huge = HUGE
 
-if cython.compiled:
-    names = [None] * SLOTS  # well-known field names by the hash that `lowered` makes; of two with one hash, one is here
+if not cython.compiled:
+    SLOTS, FACTOR = 512, 43  # as in scan.pxd
+
+
+def place(name: bytes) -> int:
+    """Return the place of a field name, in lower case, among the well-known: the hash that `lowered` makes in C."""
+    mixed = 0
+    for byte in name:
+        mixed = (mixed * FACTOR + byte) & 0xFFFFFFFF
+    return (mixed ^ (mixed >> 15)) & (SLOTS - 1)
+
+
+def well_known() -> list[bytes | None]:
+    """Return the well-known field names, each at its place."""
+    places: list[bytes | None] = [None] * SLOTS
     for name in grammar.WELL_KNOWN:
-        mixed = 0
-        for byte in name:
-            mixed = (mixed * FACTOR + byte) & 0xFFFFFFFF
-        names[(mixed ^ (mixed >> 15)) & (SLOTS - 1)] = name
+        places[place(name)] = name
+    return places
+
+
+names = well_known()
 
 
 def token_loop(data: bytes, start: int, end: int) -> int:
