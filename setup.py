@@ -12,7 +12,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
-from setuptools.errors import BaseError
+from setuptools.errors import BaseError, CCompilerError
 
 MODULES = [
     "stoker.connection",
@@ -20,6 +20,7 @@ MODULES = [
     "stoker.http.request",
     "stoker.http.body",
     "stoker.http.response",
+    "stoker.engines.base",
     "stoker.engines.timers",
     "stoker.engines.readiness",
     "stoker.engines.epoll",
@@ -28,6 +29,7 @@ MODULES = [
 ]
 DIRECTIVES = {"language_level": "3", "annotation_typing": False, "boundscheck": False, "wraparound": False}
 FLAGS = ["-O2", "-g0"]
+FAILURES = (BaseError, CCompilerError, OSError)  # a compiler that is not there is an OSError to some setuptools
 
 ROOT = Path(__file__).resolve().parent
 PACKAGE = ROOT / "src" / "stoker"
@@ -68,7 +70,12 @@ class Build(build_ext):
 
     def run(self):
         """Compile, then write the record that the package compares its sources with."""
+        originals = {extension.name: extension for extension in self.extensions}
         self.extensions, self.reason = translate(self.extensions)
+        for (
+            extension
+        ) in self.extensions:  # translation makes new objects: they lack what finalize_options() gave the old
+            vars(extension).update({k: v for k, v in vars(originals[extension.name]).items() if k.startswith("_")})
         self.parallel = self.parallel or os.cpu_count()
         super().run()
         folder = PACKAGE if self.inplace else Path(self.build_lib, "stoker")
@@ -91,12 +98,11 @@ class Build(build_ext):
             self.extensions = []
 
     def build_extension(self, extension):
-        """Compile one extension, and remember when that fails."""
+        """Compile one extension, and remember when that fails: the others go on, but none of them is used then."""
         try:
             super().build_extension(extension)
-        except BaseError:
+        except FAILURES:
             self.reason = f"the C compiler failed on {extension.name}"
-            raise
 
     def no_compiler(self):
         """Why a file that only includes Python.h cannot be compiled; "" when it can."""
@@ -105,7 +111,7 @@ class Build(build_ext):
             source.write_text("#include <Python.h>\n", "ascii")
             try:
                 self.compiler.compile([str(source)], output_dir=folder)
-            except BaseError as error:
+            except FAILURES as error:
                 return f"there is no working C compiler with Python.h ({error})"
         return ""
 

@@ -6,11 +6,11 @@ from cpython.exc cimport PyErr_SetFromErrno
 from cpython.long cimport PyLong_AsLong
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
-from libc.errno cimport EAGAIN, EINTR, errno
+from libc cimport errno as c_errno
 
 cdef extern from "sys/socket.h" nogil:
-    ssize_t recv(int fd, void *buffer, size_t size, int flags)
-    ssize_t send(int fd, const void *buffer, size_t size, int flags)
+    ssize_t c_recv "recv"(int fd, void *buffer, size_t size, int flags)
+    ssize_t c_send "send"(int fd, const void *buffer, size_t size, int flags)
     int MSG_DONTWAIT
     int MSG_NOSIGNAL
 
@@ -32,24 +32,24 @@ cdef extern from *:
 cdef inline object recv_now(int fd):
     cdef ssize_t count
     while True:
-        count = recv(fd, stoker_chunk, 65536, MSG_DONTWAIT)
+        count = c_recv(fd, stoker_chunk, 65536, MSG_DONTWAIT)
         if count >= 0:
             return PyBytes_FromStringAndSize(stoker_chunk, count)
-        if errno == EAGAIN:
+        if c_errno.errno == c_errno.EAGAIN:
             return None
-        if errno != EINTR:
+        if c_errno.errno != c_errno.EINTR:
             PyErr_SetFromErrno(OSError)
 
 
 cdef inline Py_ssize_t send_now(int fd, bytes data, Py_ssize_t offset) except -2:
     cdef ssize_t count
     while True:
-        count = send(fd, PyBytes_AS_STRING(data) + offset, PyBytes_GET_SIZE(data) - offset, MSG_DONTWAIT | MSG_NOSIGNAL)
+        count = c_send(fd, PyBytes_AS_STRING(data) + offset, PyBytes_GET_SIZE(data) - offset, MSG_DONTWAIT | MSG_NOSIGNAL)
         if count >= 0:
             return count
-        if errno == EAGAIN:
+        if c_errno.errno == c_errno.EAGAIN:
             return -1
-        if errno != EINTR:
+        if c_errno.errno != c_errno.EINTR:
             PyErr_SetFromErrno(OSError)
 
 

@@ -319,12 +319,16 @@ class Service(Protocol):
     full_answer: bytes  # what a client is told under --on-overload 503
     pool: Any  # runs jobs on threads, or None
     cap: int  # how many connections there may be
+    signals: tuple[int, ...]  # those that reach `obey` through a watched descriptor
 
     def handler(self, connection: Connection) -> Handler:
         """A new handler for a connection."""
 
     def start_job(self, job: Job, done: Callable[[], None]) -> None:
         """Run a job on a thread of the pool, or on one of its own; ``done`` is called by that thread."""
+
+    def obey(self, data: bytes) -> None:
+        """Act on bytes that are signal numbers."""
 
     def ready(self) -> None:
         """The engine is about to accept."""

@@ -32,6 +32,7 @@ _PHASES = {
     signal.SIGINT: ENDING,
     signal.SIGQUIT: ENDING,
 }
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
 _STATES = {RUNNING: stats.READY, RETIRING: stats.RETIRING, STOPPING: stats.DRAINING, ENDING: stats.ENDING}
 _SPARE = 64  # descriptors left to the application and to ourselves
 
@@ -52,6 +53,7 @@ class Worker:
         self.phase = RUNNING
         self.end_at = INFINITY
         self.watched: dict[int, Callable[[], None]] = {}
+        self.signals: tuple[int, ...] = ()
         self.pool: Any = None
         self.full_answer = b""
         self.handler: Callable[[Connection], Handler]
@@ -108,7 +110,8 @@ class Worker:
         """Have signals and the master's bytes come in through descriptors."""
         reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1):
+        self.signals = _SIGNALS
+        for number in _SIGNALS:
             signal.signal(number, _ignore)
             signal.siginterrupt(number, False)
         faulthandler.enable()  # SIGABRT, which the master sends to a stuck worker, shows all stacks

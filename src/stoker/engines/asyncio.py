@@ -36,6 +36,8 @@ class AsyncioEngine(ReadinessLoop):
         asyncio.set_event_loop(loop)
         try:
             self.start()
+            for number in self.service.signals:  # uvloop takes the wakeup descriptor for itself, and asyncio may
+                loop.add_signal_handler(number, self.service.obey, bytes([number]))
             loop.add_reader(self._descriptor, self._on_events)
             self._again()
             loop.run_forever()
