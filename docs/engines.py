@@ -1,4 +1,4 @@
-"""Renders docs/engines.md from the registry and the table of options: `python docs/engines.py`. A test compares."""
+"""Renders docs/engines.md and the tables of the READMEs from the registry: `python docs/engines.py`. A test compares."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ from stoker.cli.documents import code, table
 from stoker.config import OPTIONS
 from stoker.engines import REGISTRY, EngineInfo
 
+HERE = Path(__file__).resolve().parent
 MADE = "<!-- Made by `python docs/engines.py` from the registry of engines: do not edit. -->"
 
 INTRODUCTION = """\
@@ -120,5 +121,30 @@ def render() -> str:
     )
 
 
+HEADS = {
+    "README.md": ("engine", "how it waits", "what is kept", "an application that blocks"),
+    "README.zh-CN.md": ("引擎", "如何等待", "保留什么", "会阻塞的应用"),
+}
+
+
+def readme(name: str, text: str) -> str:
+    """A README, with the table between its two marks made anew."""
+    before, _, rest = text.partition("<!-- engines -->\n")
+    _, _, after = rest.partition("<!-- /engines -->\n")
+    rows = [(f"`{info.name}`", *row(info)[1:4]) for info in REGISTRY.values()]
+    made = "\n".join(table(HEADS[name], rows))
+    return f"{before}<!-- engines -->\n{made}<!-- /engines -->\n{after}"
+
+
+def documents() -> dict[Path, str]:
+    """Every file that has something of the registry in it, as it should be."""
+    made = {HERE / "engines.md": render()}
+    for name in HEADS:
+        path = HERE.parent / name
+        made[path] = readme(name, path.read_text("utf-8"))
+    return made
+
+
 if __name__ == "__main__":
-    Path(__file__).with_suffix(".md").write_text(render(), "utf-8")
+    for path, text in documents().items():
+        path.write_text(text, "utf-8")
