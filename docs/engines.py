@@ -1,4 +1,4 @@
-"""Renders docs/engines.md and the tables of the READMEs from the registry: `python docs/engines.py`. A test compares."""
+"""Renders docs/engines.md and the tables of the READMEs from the registry: `python docs/engines.py`."""
 
 from pathlib import Path
 
