@@ -103,9 +103,11 @@ def test_a_stale_module_is_refused_by_name(package: Path) -> None:
 
 def test_the_command_refuses_it_in_a_line(package: Path) -> None:
     compiled(package, "stoker.http.scan", "0" * 64)
+    compiled(package, "stoker.http.body", "0" * 64)
     outcome = run(package, "from stoker.cli import main; raise SystemExit(main(['m:a']))")
     assert (outcome.returncode, outcome.stdout) == (3, "")
-    assert outcome.stderr.startswith("stoker: stoker.http.scan is stale: ")
+    assert outcome.stderr.startswith("stoker: stoker.http.body is stale: ")
+    assert outcome.stderr.endswith(" (stale as well: stoker.http.scan)\n")
     assert outcome.stderr.count("\n") == 1
 
 

@@ -139,6 +139,12 @@ def guard() -> None:
         sys.meta_path.insert(0, Refuser(complaints))
 
 
+def refusal() -> str:
+    """What is wrong with the compiled modules that guard() found stale, in one line."""
+    first, *others = complaints
+    return complaints[first] + (f" (stale as well: {', '.join(others)})" if others else "")
+
+
 def describe() -> str:
     """Compiled or interpreted, and why, for the start-up line and `stoker --version`."""
     built = binaries()

@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say(version())
             return 0
         if build.complaints:
-            raise BootError("\n".join(build.complaints.values()))
+            raise BootError(build.refusal())
         command = words.pop(0) if words and words[0] in COMMANDS else "serve"
         status: int = importlib.import_module(f"stoker.cli.{command}").run(words)
         return status
