@@ -8,8 +8,8 @@ import signal
 import socket
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 from stoker import stats
@@ -63,6 +63,41 @@ class Running:
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
+    def threads(self) -> int:
+        return len(os.listdir(f"/proc/{self.pid}/task"))
+
+    def children(self) -> list[int]:
+        """The process ids of its children, zombies too."""
+        found = []
+        for task in os.listdir(f"/proc/{self.pid}/task"):
+            with open(f"/proc/{self.pid}/task/{task}/children", encoding="ascii") as file:
+                found += [int(pid) for pid in file.read().split()]
+        return found
+
+    def cpu(self) -> float:
+        """Seconds of CPU time that it has used, children that have ended included."""
+        with open(f"/proc/{self.pid}/stat", encoding="ascii") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+
+
+class Listening:
+    """A listening socket as an engine is given it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.server = sock.getsockname()
+        self.address = f"tcp://{self.server[0]}:{self.server[1]}"
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def refuse_new(self) -> bool:
+        return False
+
 
 def until(condition: Callable[[], Any], timeout: float = 10.0, what: str = "condition") -> Any:
     """Wait for a condition, with a deadline."""
@@ -92,19 +127,19 @@ def running(
     board = stats.Board(1)
     row = board.row(0)
     ours, theirs = socket.socketpair()
-    config = Config(tcp="tests:handler", **(options(configuration) | more))
-    pid = os.fork()
+    target = {"app" if more.get("on_overload") == "503" else "tcp": "tests:handler"}  # 503 is an answer of HTTP
+    config = Config(**(target | options(configuration) | more))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 warns of fork beside threads, those of xdist
+        pid = os.fork()
     if pid == 0:
         status = 1
         try:
             ours.close()
+            warnings.simplefilter("default")  # pytest has imported more than gevent likes to see, and it says so
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             prepare(config)
-            wrapped = SimpleNamespace(
-                sock=listener, server=address, address=f"tcp {address}", fileno=listener.fileno, close=listener.close,
-                refuse_new=lambda: None,
-            )  # fmt: skip
-            worker = Worker(config, [wrapped], row, theirs)
+            worker = Worker(config, [Listening(listener)], row, theirs)
             if setup is not None:
                 setup(worker)
             worker.handler = make_handler(worker)

@@ -56,14 +56,15 @@ def serve(connection: Connection, io: BlockingIO) -> None:
                 value = connection.perform(ask)
             clock.now = time.monotonic()
         linger(connection, io)
+        connection.generator.close()
     except OSError as error:
         close_handler(connection, error.strerror or str(error), log.exception)
     except Exception:
         log.exception("a connection handler failed")
         close_handler(connection, "the handler failed", log.exception)
-    finally:
-        # Reached with the handler still open by what is no Exception: a kill. Its ``finally`` runs all the same.
+    except BaseException:  # a kill; the handler's ``finally`` runs all the same
         close_handler(connection, "killed", log.exception)
+        raise
 
 
 def watch_progress(connection: Connection, timeout: float) -> float:
@@ -184,10 +185,13 @@ class SocketIO(PollIO):
         finally:
             sock.detach()
 
-    def _wait(self, connection: Connection, events: int, seconds: float) -> bool:
+    def recv(self, connection: Connection) -> bytes | _Woken | None:
         if self.blocking and connection.wakeable:
             self.blocking = False
             os.set_blocking(connection.fd, False)
+        return super().recv(connection)
+
+    def _wait(self, connection: Connection, events: int, seconds: float) -> bool:
         if self.blocking and events == select.POLLIN:
             return False  # the wait was in the recv(2) that has just timed out
         return super()._wait(connection, events, seconds)

@@ -408,7 +408,12 @@ class ReadinessLoop(Engine):
         pool = self.service.pool
         job = connection.job
         if pool is None and not job.dedicated:
-            job.run()
+            try:
+                job.run()
+            except Exception:  # a job must not raise; if one does, its connection must not take the others with it
+                log.exception("a job failed")
+                self.fail(connection, "the job failed")
+                return False
             self.tick()
             connection.job = None
             return True

@@ -1,0 +1,896 @@
+"""The operations of the contract (RECV, DRAIN, SLEEP, CALL, DONE), each on every engine."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import fcntl
+import hashlib
+import os
+import select
+import socket
+import termios
+import threading
+import time
+
+import pytest
+from tests.engines.handlers import (
+    BLOCKING,
+    Job,
+    answer_name,
+    best_of,
+    call,
+    echo,
+    ended,
+    everything,
+    exactly,
+    in_thread,
+    original,
+    pause,
+    reset,
+    silent,
+    slow_client,
+    small_buffers,
+)
+from tests.engines.harness import running, until
+
+from stoker.connection import DONE, DRAIN, IDLE, INFINITY, RECV, SLEEP, WAITING, FileSlice
+
+POOLED = ["nonblocking", "select", "poll", "epoll", "epoll-edge", "generator", "greenlet", "asyncio"]
+PRECISE = 0.025  # seconds that a deadline may be late
+DATA = hashlib.shake_128(b"stoker").digest(1 << 22)
+
+
+# RECV.
+
+
+def test_messages_in_one_segment_are_answered_in_order(configuration):
+    def make(worker):
+        def handler(connection):
+            rest = b""
+            while data := (yield RECV):
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    connection.write(b"<" + line + b">")
+            yield DONE
+
+        return handler
+
+    with running(configuration, make) as engine, engine.connect() as client:
+        client.sendall(b"".join(b"%d\n" % number for number in range(2000)))
+        expected = b"".join(b"<%d>" % number for number in range(2000))
+        assert exactly(client, len(expected)) == expected
+        for byte in b"one at a time\n":
+            client.send(bytes([byte]))
+        assert exactly(client, 15) == b"<one at a time>"
+
+
+def test_what_is_queued_goes_out_before_a_receive_waits(configuration):
+    def make(worker):
+        def handler(connection):
+            connection.write(b"hello ")
+            connection.write(b"there")
+            name = yield RECV
+            connection.write(b"bye " + name)
+            yield DONE
+
+        return handler
+
+    with running(configuration, make) as engine, engine.connect() as client:
+        assert exactly(client, 11) == b"hello there"
+        client.send(b"you")
+        assert everything(client) == b"bye you"
+
+
+def test_a_half_closed_client_is_still_answered(configuration):
+    def make(worker):
+        def handler(connection):
+            count = 0
+            while data := (yield RECV):
+                count += len(data)
+            assert (yield RECV) == b""  # the end stays the end
+            connection.write(b"%d;" % count)
+            connection.write(DATA)
+            yield DONE
+
+        return handler
+
+    with running(configuration, make) as engine, engine.connect() as client:
+        client.sendall(DATA[:3_000_000])
+        client.shutdown(socket.SHUT_WR)
+        assert everything(client) == b"3000000;" + DATA
+
+
+def test_megabytes_both_ways_at_once(configuration):
+    with running(configuration, echo) as engine, engine.connect() as client:
+        got = hashlib.sha256()
+        client.setblocking(False)
+        sent = received = 0
+        deadline = time.monotonic() + 20
+        while received < len(DATA):
+            assert time.monotonic() < deadline
+            readable, writable, _ = select.select([client], [client] if sent < len(DATA) else [], [], 10)
+            if writable:
+                sent += client.send(DATA[sent : sent + 100_000])
+            if readable:
+                data = client.recv(100_000)
+                assert data
+                got.update(data)
+                received += len(data)
+        assert got.digest() == hashlib.sha256(DATA).digest()
+
+
+def test_a_deadline_is_answered_with_none_in_time(configuration):
+    def make(worker):
+        def handler(connection):
+            connection.rest = WAITING
+            while True:
+                connection.deadline = INFINITY
+                if not (yield RECV):
+                    break
+                connection.deadline = start = time.monotonic() + 0.15
+                answer = yield RECV
+                connection.write(b"%s %.4f\n" % (repr(answer).encode(), time.monotonic() - start))
+            yield DONE
+
+        return handler
+
+    with running(configuration, make) as engine, engine.connect() as client:
+
+        def late():
+            client.send(b"?")
+            answer, seconds = client.recv(100).split()
+            assert answer == b"None"
+            assert float(seconds) >= 0
+            return float(seconds)
+
+        tick = 1.0 if configuration in BLOCKING else 0.0
+        assert best_of(4, late, PRECISE + tick) <= PRECISE + tick
+
+
+def test_a_deadline_that_has_passed_comes_before_data_except_when_idle(configuration):
+    def make(worker):
+        def handler(connection):
+            yield RECV
+            connection.write(b"!")
+            connection.deadline = time.monotonic() + 0.1
+            yield SLEEP
+            late = yield RECV  # the deadline is over, though data is there
+            connection.rest = IDLE
+            read = yield RECV  # but a request that comes at the last moment is not thrown away
+            connection.write(b"%r %r" % (late, read))
+            yield DONE
+
+        return handler
+
+    with running(configuration, make) as engine, engine.connect() as client:
+        client.send(b"?")
+        assert client.recv(1) == b"!"
+        client.send(b"data")
+        assert everything(client) == b"None b'data'"
+
+
+def test_a_drip_does_not_move_a_deadline(configuration):
+    def make(worker):
+        def handler(connection):
+            yield RECV
+            start = time.monotonic()
+            connection.deadline = start + 0.4
+            count = 0
+            while (yield RECV) is not None:
+                count += 1
+            connection.write(b"%d %.4f" % (count, time.monotonic() - start))
+            yield DONE
+
+        return handler
+
+    with running(configuration, make) as engine, engine.connect() as client:
+        deadline = time.monotonic() + 5
+        while not select.select([client], [], [], 0.03)[0]:
+            client.send(b".")
+            assert time.monotonic() < deadline
+        count, seconds = client.recv(100).split()
+        assert int(count) > 3
+        assert 0.4 <= float(seconds) < 0.6
+
+
+# SLEEP.
+
+
+def test_sleep_is_precise_and_loses_no_data(configuration):
+    def make(worker):
+        def handler(connection):
+            while data := (yield RECV):
+                connection.deadline = wanted = time.monotonic() + 0.1
+                assert (yield SLEEP) is None
+                late = time.monotonic() - wanted
+                connection.deadline = INFINITY
+                more = yield RECV
+                connection.write(b"%s%s %.4f" % (data, more, late))
+            yield DONE
+
+        return handler
+
+    with running(configuration, make) as engine, engine.connect() as client:
+
+        def late():
+            client.send(b"a")
+            time.sleep(0.02)
+            client.send(b"b")
+            text, seconds = client.recv(100).split()
+            assert text == b"ab"
+            assert float(seconds) >= 0
+            return float(seconds)
+
+        assert best_of(5, late, PRECISE) <= PRECISE
+
+
+def test_a_sleep_whose_time_has_passed_is_over_at_once(configuration):
+    def make(worker):
+        def handler(connection):
+            connection.deadline = time.monotonic() - 1
+            answer = yield SLEEP
+            connection.write(repr(answer).encode())
+            yield DONE
+
+        return handler
+
+    with running(configuration, make) as engine, engine.connect() as client:
+        assert everything(client) == b"None"
+
+
+# DRAIN.
+
+
+def test_drain_returns_when_the_queue_is_short_enough(configuration, reports):
+    def make(worker):
+        def handler(connection):
+            small_buffers(connection)
+            connection.low = 1_000_000
+            connection.write(DATA)
+            connection.write(DATA)
+            assert (yield DRAIN) is None
+            reports.say("low", connection.size)
+            connection.low = 0
+            yield DRAIN
+            reports.say("empty", connection.size)
+            yield DRAIN  # of an empty queue
+            reports.say("again", connection.size)
+            yield DONE
+
+        return handler
+
+    with running(configuration, make) as engine, slow_client(engine.address) as client:
+        assert client.recv(1) == DATA[:1]
+        time.sleep(0.1)
+        assert reports.count("low") == 0
+        assert everything(client) == (DATA + DATA)[1:]
+        [size] = reports.expect("low")
+        assert size <= 1_000_000
+        assert reports.expect("empty") == [0]
+        assert reports.expect("again") == [0]
+
+
+def test_an_endless_response_starves_nobody(configuration):
+    def make(worker):
+        def handler(connection):
+            data = yield RECV
+            if data == b"endless":
+                while True:
+                    connection.write(DATA[:32768])
+                    yield DRAIN
+            while data:
+                connection.write(data)
+                data = yield RECV
+
+        return handler
+
+    with running(configuration, make) as engine, engine.connect() as greedy, engine.connect() as client:
+
+        def read():
+            with contextlib.suppress(ConnectionError):
+                while greedy.recv(1 << 20):
+                    pass
+
+        greedy.send(b"endless")
+        reader = threading.Thread(target=read)
+        reader.start()
+        start = time.monotonic()
+        for _ in range(50):
+            client.send(b"ping")
+            assert client.recv(10) == b"ping"
+        assert time.monotonic() - start < 5
+        greedy.shutdown(socket.SHUT_RDWR)
+        reader.join()
+
+
+# wake().
+
+
+def test_full_duplex_echo_and_a_message_every_100_ms(configuration):
+    def make(worker):
+        def handler(connection):
+            connection.wakeable = True
+            ticks = []
+            going = [True]
+
+            def beat():
+                while going:
+                    pause(0.1)
+                    ticks.append(b"tick")
+                    connection.wake()
+
+            in_thread(beat)
+            try:
+                while True:
+                    data = yield RECV
+                    while ticks:
+                        connection.write(ticks.pop())
+                    if isinstance(data, bytes):
+                        if not data:
+                            break
+                        connection.write(data)
+            finally:
+                going.clear()
+            yield DONE
+
+        return handler
+
+    with running(configuration, make) as engine, engine.connect() as client:
+        text, start, echoed = b"", time.monotonic(), 0
+        while text.count(b"tick") < 8:
+            client.send(b"echo")
+            wanted = text.count(b"echo") + 1
+            while text.count(b"echo") < wanted:
+                text += client.recv(1000)
+            echoed += 1
+            time.sleep(0.005)
+            assert time.monotonic() - start < 5
+        assert 0.75 < time.monotonic() - start < 2.5
+        assert echoed > 20
+        assert text.replace(b"echo", b"").replace(b"tick", b"") == b""
+
+
+def test_a_wake_before_the_wait_is_not_lost_and_calls_coalesce(configuration):
+    def make(worker):
+        def handler(connection):
+            connection.wakeable = True
+            connection.wake()
+            connection.wake()
+            first = yield RECV
+            for _ in range(5):
+                connection.wake()
+            second = yield DRAIN
+            connection.wake()
+            connection.deadline = time.monotonic() + 30
+            third = yield SLEEP
+            connection.deadline = INFINITY
+            names = [answer_name(answer) for answer in (first, second, third)]
+            connection.write(repr(names).encode())
+            data = yield RECV
+            connection.write(repr(answer_name(data)).encode())
+            yield DONE
+
+        return handler
+
+    with running(configuration, make) as engine, engine.connect() as client:
+        assert exactly(client, 27) == b"['WOKEN', 'WOKEN', 'WOKEN']"
+        assert silent(client)
+        client.send(b"x")
+        assert everything(client) == b"'x'"
+
+
+@pytest.mark.parametrize("operation", [RECV, SLEEP, DRAIN])
+def test_a_wake_from_another_thread_answers_a_wait(configuration, operation):
+    def make(worker):
+        def handler(connection):
+            connection.wakeable = True
+            small_buffers(connection)
+            if operation == DRAIN:
+                connection.low = 0
+                connection.write(DATA[:1_000_000])
+            connection.deadline = time.monotonic() + 30
+
+            def wake():
+                pause(0.1)
+                for _ in range(50):
+                    connection.wake()
+
+            in_thread(wake)
+            start = time.monotonic()
+            answer = yield operation
+            seconds = time.monotonic() - start
+            while answer_name(answer) == "WOKEN" and (time.monotonic() - start) < 0.3:
+                connection.deadline = time.monotonic() + 0.25
+                answer = yield SLEEP
+            connection.write(b"|%.4f" % seconds)
+            yield DONE
+
+        return handler
+
+    def seconds():
+        with slow_client(engine.address) as client:
+            if operation == DRAIN:
+                time.sleep(0.15)
+            return float(everything(client).rpartition(b"|")[2])
+
+    with running(configuration, make) as engine:
+        assert best_of(3, seconds, 0.1 + PRECISE) <= 0.1 + PRECISE
+
+
+def test_wakes_from_four_threads_are_never_lost(configuration):
+    def make(worker):
+        def handler(connection):
+            connection.wakeable = True
+            boxes = [[], [], [], []]
+
+            def work(box):
+                for number in range(300):
+                    box.append(number)
+                    connection.wake()
+                    pause(0.0002)
+
+            yield RECV
+            for box in boxes:
+                in_thread(lambda box=box: work(box))
+            seen = 0
+            connection.deadline = time.monotonic() + 20
+            while seen < 1200 and (yield RECV) is not None:
+                for box in boxes:
+                    while box:
+                        box.pop()
+                        seen += 1
+            connection.write(b"%d" % seen)
+            yield DONE
+
+        return handler
+
+    with running(configuration, make) as engine, engine.connect(30) as client:
+        while not select.select([client], [], [], 0.002)[0]:  # echo traffic goes on meanwhile
+            client.send(b"x")
+        assert client.recv(100) == b"1200"
+
+
+def test_who_is_not_wakeable_is_never_answered_woken(configuration):
+    def make(worker):
+        def handler(connection):
+            connection.wake()
+            data = yield RECV
+            connection.wake()
+            connection.write(data)
+            yield DONE
+
+        return handler
+
+    with running(configuration, make) as engine, engine.connect() as client:
+        client.send(b"data")
+        assert everything(client) == b"data"
+
+
+# Writing: progress, resets, files.
+
+
+def test_a_reader_that_takes_a_little_all_the_time_lives(configuration):
+    def make(worker):
+        def handler(connection):
+            small_buffers(connection)
+            connection.write(DATA[:400_000])
+            yield DONE
+
+        return handler
+
+    with running(configuration, make, write_timeout=0.5) as engine, slow_client(engine.address) as client:
+        got, start = b"", time.monotonic()
+        while time.monotonic() - start < 1.5:
+            got += exactly(client, 6000)
+            time.sleep(0.04)
+        assert len(got) < 400_000
+        assert got + everything(client) == DATA[:400_000]
+
+
+def test_a_reader_that_takes_nothing_is_given_up_at_the_write_timeout(configuration, reports):
+    def make(worker):
+        def handler(connection):
+            small_buffers(connection)
+            start = time.monotonic()
+            try:
+                while True:
+                    connection.write(DATA[:100_000])
+                    yield DRAIN
+            finally:
+                reports.say("failed", connection.failure, time.monotonic() - start)
+
+        return handler
+
+    with running(configuration, make, write_timeout=0.5) as engine, slow_client(engine.address):
+        failure, seconds = reports.expect("failed")
+        assert "took nothing" in failure
+        assert 0.5 <= seconds < 1.5
+        until(lambda: engine.row.connections == 0)
+
+
+@pytest.mark.parametrize("where", ["sending", "receiving", "sleeping"])
+def test_a_reset_closes_the_handler_with_a_failure(configuration, reports, where):
+    def make(worker):
+        def handler(connection):
+            small_buffers(connection)
+            connection.deadline = time.monotonic() + 30
+            try:
+                connection.write(b"hello")
+                yield RECV
+                if where == "sleeping":
+                    yield SLEEP
+                while where == "sending":
+                    connection.write(DATA[:100_000])
+                    yield DRAIN
+                yield RECV
+            finally:
+                reports.say("failed", connection.failure)
+
+        return handler
+
+    with running(configuration, make) as engine:
+        before = engine.descriptors()
+        client = engine.connect()
+        assert client.recv(5) == b"hello"
+        client.send(b"x")
+        if where == "sending":
+            client.recv(100)
+        else:
+            time.sleep(0.05)
+        reset(client)
+        assert reports.expect("failed", 5) != [""]
+        until(lambda: engine.row.connections == 0)
+        until(lambda: engine.descriptors() == before, what="the descriptors' return")
+
+
+def test_files_and_bytes_go_out_in_order(configuration, tmp_path):
+    path = tmp_path / "data"
+    path.write_bytes(DATA)
+
+    def make(worker):
+        def handler(connection):
+            for number in range(3):
+                connection.write(b"[%d" % number)
+                connection.send_file(FileSlice(os_open(path), number * 1000, 1_000_000))
+                connection.write(b"|")
+                connection.send_file(FileSlice(os_open(path), 5, 0))
+                connection.send_file(FileSlice(os_open(path), 7, 11))
+                connection.write(b"]")
+                yield DRAIN
+            yield DONE
+
+        return handler
+
+    with running(configuration, make) as engine:
+        before = engine.descriptors()
+        for _ in range(2):
+            with slow_client(engine.address) as client:
+                assert everything(client) == b"".join(
+                    b"[%d%s|%s]" % (number, DATA[number * 1000 : number * 1000 + 1_000_000], DATA[7:18])
+                    for number in range(3)
+                )
+        until(lambda: engine.row.connections == 0)
+        until(lambda: engine.descriptors() == before, what="the descriptors' return")
+
+
+def os_open(path):
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+@pytest.mark.parametrize("end", ["reset", "short"])
+def test_a_file_that_cannot_be_sent_to_its_end_is_closed(configuration, reports, tmp_path, end):
+    path = tmp_path / "data"
+    path.write_bytes(DATA)
+
+    def make(worker):
+        def handler(connection):
+            small_buffers(connection)
+            try:
+                connection.send_file(FileSlice(os_open(path), 1000 if end == "short" else 0, len(DATA)))
+                connection.send_file(FileSlice(os_open(path), 0, len(DATA)))
+                yield RECV
+            finally:
+                reports.say("failed", connection.failure)
+
+        return handler
+
+    with running(configuration, make) as engine:
+        before = engine.descriptors()
+        client = engine.connect()
+        exactly(client, 10)
+        if end == "reset":
+            reset(client)
+        else:
+            assert everything(client) == DATA[1010:]
+            client.close()
+        [failure] = reports.expect("failed")
+        assert failure
+        if end == "short":
+            assert "shorter" in failure
+        until(lambda: engine.row.connections == 0)
+        until(lambda: engine.descriptors() == before, what="the descriptors' return")
+
+
+# CALL.
+
+
+def test_a_job_runs_and_keeps_its_result(configuration):
+    def make(worker):
+        def handler(connection):
+            total = 0
+            while data := (yield RECV):
+                for number in range(3):
+                    total += yield from call(connection, Job(lambda number=number: number + len(data)))
+                connection.write(b"%d " % total)
+            yield DONE
+
+        return handler
+
+    with running(configuration, make) as engine, engine.connect() as client:
+        client.send(b"four")
+        assert client.recv(100) == b"15 "
+        client.send(b"1")
+        assert client.recv(100) == b"21 "
+
+
+def test_what_a_job_writes_goes_out(configuration):
+    def make(worker):
+        def handler(connection):
+            data = yield RECV
+            connection.write(b"before ")
+            yield from call(connection, Job(lambda: connection.write(data)))
+            connection.write(b" after")
+            yield DONE
+
+        return handler
+
+    with running(configuration, make) as engine, engine.connect() as client:
+        client.send(b"during")
+        assert everything(client) == b"before during after"
+
+
+@pytest.mark.parametrize("pooled", POOLED)
+def test_jobs_of_the_pool_run_beside_each_other_and_hold_nobody_up(pooled):
+    def make(worker):
+        barrier = threading.Barrier(2)
+
+        def handler(connection):
+            while data := (yield RECV):
+                if data == b"meet":
+                    yield from call(connection, Job(lambda: barrier.wait(10)))
+                connection.write(data)
+
+        return handler
+
+    with running(pooled, make, threads=2) as engine, engine.connect() as one, engine.connect() as two:
+        one.send(b"meet")
+        with engine.connect() as other:
+            for _ in range(20):
+                other.send(b"ping")
+                assert other.recv(10) == b"ping"
+        assert silent(one, 0.05)
+        two.send(b"meet")
+        assert one.recv(10) == two.recv(10) == b"meet"
+
+
+@pytest.mark.parametrize("pooled", POOLED)
+def test_while_a_job_is_out_the_engine_keeps_its_hands_off(pooled, reports):
+    def make(worker):
+        def handler(connection):
+            yield RECV
+            go = threading.Event()
+            worker.row.busy = 0
+
+            def job():
+                reports.say("out")
+                deadline = time.monotonic() + 10
+                waiting = array.array("i", [0])
+                while waiting[0] < 9 and time.monotonic() < deadline:
+                    fcntl.ioctl(connection.fd, termios.FIONREAD, waiting)
+                    go.wait(0.01)
+                connection.write(b"%d " % waiting[0])
+                reports.say("seen")
+                go.wait(0.5)
+
+            yield from call(connection, Job(job))
+            rest = yield RECV
+            connection.write(rest)
+            yield DONE
+
+        return handler
+
+    with running(pooled, make, threads=2) as engine, engine.connect() as client:
+        client.send(b"go")
+        reports.expect("out")
+        client.send(b"untouched")
+        reports.expect("seen")
+        before, start = engine.cpu(), time.monotonic()
+        assert everything(client) == b"9 untouched"
+        used, lasted = engine.cpu() - before, time.monotonic() - start
+        assert lasted > 0.3
+        assert used < 0.3 * lasted  # the waiting data does not make the loop spin
+
+
+@pytest.mark.parametrize("pooled", POOLED)
+@pytest.mark.parametrize("dedicated", [False, True])
+def test_a_reset_while_a_job_is_out_cancels_it(pooled, dedicated, reports):
+    def make(worker):
+        def handler(connection):
+            try:
+                yield RECV
+                cancelled = threading.Event()
+
+                def job():
+                    reports.say("out")
+                    reports.say("cancelled", cancelled.wait(10), connection.gone)
+
+                yield from call(connection, Job(job, dedicated, cancelled.set))
+                reports.say("wrongly resumed")
+            finally:
+                reports.say("failed", connection.failure)
+
+        return handler
+
+    with running(pooled, make, threads=0 if dedicated else 2) as engine:
+        client = engine.connect()
+        client.send(b"go")
+        reports.expect("out")
+        client.send(b"unread")
+        reset(client)
+        assert reports.expect("cancelled") == [True, True]
+        assert reports.expect("failed") != [""]
+        assert reports.count("wrongly resumed") == 0
+        until(lambda: engine.row.connections == 0)
+
+
+def test_a_dedicated_job_holds_nobody_up(configuration):
+    reader, writer = os.pipe()
+
+    def make(worker):
+        def handler(connection):
+            while data := (yield RECV):
+                if data == b"wait":
+
+                    def job():
+                        # By the module, and at the last moment: gevent has put its own function there.
+                        select.select([reader], [], [], 10)
+                        return os.read(reader, 1)
+
+                    data = yield from call(connection, Job(job, dedicated=True))
+                connection.write(data)
+
+        return handler
+
+    with running(configuration, make) as engine, engine.connect() as waiting, engine.connect() as other:
+        waiting.send(b"wait")
+        for _ in range(20):
+            other.send(b"ping")
+            assert other.recv(10) == b"ping"
+        assert silent(waiting, 0.05)
+        os.write(writer, b"!")
+        assert waiting.recv(10) == b"!"
+        waiting.send(b"more")
+        assert waiting.recv(10) == b"more"
+    os.close(reader)
+    os.close(writer)
+
+
+# The end of a handler.
+
+
+@pytest.mark.parametrize("where", ["at once", "after data", "in finally", "in a job"])
+def test_an_exception_ends_its_connection_alone(configuration, where):
+    def make(worker):
+        def handler(connection):
+            if where == "at once":
+                raise ValueError("at once, for the test")
+            try:
+                data = yield RECV
+                if data == b"fail" and where == "after data":
+                    raise ValueError("after data, for the test")
+                if where == "in a job" and data == b"fail":
+                    yield from call(connection, Job(lambda: 1 / 0))
+                connection.write(data)
+                yield RECV
+            finally:
+                if where == "in finally":
+                    raise ValueError("in finally, for the test")
+
+        return handler
+
+    with running(configuration, make) as engine:
+        with engine.connect() as other:
+            for _ in range(3):
+                with engine.connect() as client:
+                    try:
+                        client.send(b"fail")
+                        if where == "in finally":
+                            client.recv(10)
+                            client.shutdown(socket.SHUT_WR)
+                    except ConnectionError:
+                        pass
+                    assert ended(client)
+            if where != "at once":
+                other.send(b"fine")
+                assert other.recv(10) == b"fine"
+        until(lambda: engine.row.connections == 0)
+        engine.tell(15)
+        assert engine.wait() == 0
+
+
+def test_a_last_answer_reaches_a_client_that_is_still_sending(configuration, reports):
+    def make(worker):
+        def handler(connection):
+            try:
+                yield RECV
+                connection.write(b"no, thank you")
+                yield DONE
+            finally:
+                reports.say("done", connection.failure)
+
+        return handler
+
+    with running(configuration, make) as engine:
+        for _ in range(5):
+            with engine.connect() as client:
+                client.sendall(b"x" * 10_000)
+                time.sleep(0.01)
+                client.sendall(b"x" * 300_000)
+                assert everything(client) == b"no, thank you"
+            assert reports.expect("done") == [""]
+        until(lambda: engine.row.connections == 0)
+
+
+def test_a_handler_that_returns_is_done(configuration):
+    def make(worker):
+        def handler(connection):
+            connection.write((yield RECV))
+
+        return handler
+
+    with running(configuration, make) as engine, engine.connect() as client:
+        client.send(b"once")
+        assert everything(client) == b"once"
+        client.close()
+        until(lambda: engine.row.connections == 0)
+
+
+def test_a_client_that_never_closes_is_not_waited_for_for_ever(configuration):
+    def make(worker):
+        def handler(connection):
+            connection.linger = (yield RECV) == b"linger"
+            connection.write(b"bye")
+            yield DONE
+
+        return handler
+
+    with running(configuration, make) as engine, engine.connect() as client, engine.connect() as other:
+        start = time.monotonic()
+        client.send(b"close")
+        assert everything(client) == b"bye"
+        until(lambda: engine.row.connections == 1)
+        assert time.monotonic() - start < 1
+        other.send(b"linger")
+        assert everything(other) == b"bye"
+        until(lambda: engine.row.connections == 0, 5)
+
+
+def test_a_thread_of_the_test_is_one_of_the_kernels(configuration):
+    """Guards the tests above: under gevent a patched thread would prove nothing."""
+
+    def make(worker):
+        def handler(connection):
+            yield RECV
+            seen = []
+            in_thread(lambda: seen.append(original("threading", "get_native_id")()))
+            connection.deadline = time.monotonic() + 0.1
+            yield SLEEP
+            connection.write(b"%d" % (seen[0] != threading.get_native_id()))
+            yield DONE
+
+        return handler
+
+    with running(configuration, make) as engine, engine.connect() as client:
+        client.send(b"?")
+        assert everything(client) == b"1"
