@@ -171,6 +171,15 @@ def test_variables_of_other_servers_are_warned_about() -> None:
     assert settings("-b :5000", {"PORT": "5000"}).warnings == ()
 
 
+def test_a_file_of_gunicorn_that_lies_there_is_warned_about() -> None:
+    Path("gunicorn.conf.py").write_text("workers = 3\n")
+    found = settings()
+    assert found.config.workers == 1
+    assert "stoker -c gunicorn.conf.py prints it as TOML" in found.warnings[0]
+    Path("stoker.toml").write_text("workers = 4\n")
+    assert settings().warnings == ()
+
+
 @pytest.mark.parametrize(
     ("words", "bind"),
     [

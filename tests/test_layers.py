@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "engines": LEAVES | COMPILING | {"connection"},
     "net": LEAVES | {"connection"},
     "apps": LEAVES | COMPILING | {"connection", "http", "pool"},
-    "worker": LEAVES | {"apps", "engines", "net", "pool", "http", "connection", "watchdog"},
+    "worker": LEAVES | {"apps", "engines", "net", "pool", "http", "connection", "watchdog", "build", "stoker"},
     "watchdog": LEAVES | {"connection"},
     "supervisor": LEAVES | {"worker", "net", "build"},
     "cli": LEAVES | {"supervisor", "worker", "engines", "build", "stoker"},

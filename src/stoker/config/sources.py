@@ -175,7 +175,12 @@ def resolve(command_line: Mapping[str, Given], environ: Mapping[str, str], path:
         found: tuple[str, dict[str, object]] | None = open_file(path)
     else:
         chdir = command_line.get("chdir") or variables.get("chdir")
-        found = find_file(str(check(OPTIONS["chdir"].check, chdir)) if chdir else "")
+        folder = str(check(OPTIONS["chdir"].check, chdir)) if chdir else ""
+        found = find_file(folder)
+        if found is None and os.path.isfile(os.path.join(folder, "gunicorn.conf.py")):
+            warnings.append(
+                "gunicorn.conf.py is not read; stoker -c gunicorn.conf.py prints it as TOML, for stoker.toml"
+            )
     file = from_file(*found) if found else {}
     settings = merge((command_line, variables, file, from_platform(environ)), warnings)
     port = environ.get("PORT", "")

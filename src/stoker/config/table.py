@@ -259,7 +259,7 @@ class Config:
         75.0,
         Seconds(),
         "SECONDS",
-        "for the next request on an idle connection",
+        "for the next request on an idle connection; 0: a request each",
         aliases=("--timeout-keep-alive",),
         interfaces=HTTP,
     )
