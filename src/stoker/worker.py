@@ -20,7 +20,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from stoker import engines, log, stats
+from stoker import __version__, engines, log, stats
+from stoker import build as how_built
 from stoker.connection import ENDING, INFINITY, RETIRING, RUNNING, STOPPING, Clock, Connection, Handler, Job
 from stoker.errors import BootError
 
@@ -66,9 +67,7 @@ class Worker:
         if config.max_requests:
             self._quota = config.max_requests + random.randint(0, config.max_requests_jitter)
         self.info = engines.REGISTRY[config.engine]
-        self.cap: int = (
-            config.max_connections or self.info.cap or max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE)
-        )
+        self.cap = capacity(config)
 
     # What the engine calls.
 
@@ -199,6 +198,48 @@ class Worker:
         import setproctitle
 
         setproctitle.setproctitle(f"{self._label} {state}")
+
+
+def capacity(config: Any) -> int:
+    """How many connections a worker holds."""
+    descriptors = max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE)
+    return int(config.max_connections or min(engines.REGISTRY[config.engine].cap or descriptors, descriptors))
+
+
+def introduce(config: Any) -> list[str]:
+    """What the log says at the start: the engine, and how much can be under way at once."""
+    engine = config.engine + (f", {config.trigger} trigger" if config.engine == "epoll" else "")
+    cap = capacity(config)
+    return [
+        f"stoker {__version__}, {how_built.describe()}, Python {sys.version.split()[0]}",
+        f"engine {engine}; {config.workers} worker{'s' * (config.workers > 1)} with up to {cap:,} connections each",
+        concurrency(config, cap),
+        f"limits: head {config.limit_request_head:,} bytes in {config.header_timeout:g} s, "
+        f"body {config.limit_request_body:,} bytes, {config.keep_alive:g} s between requests"
+        if config.tcp is None
+        else f"limits: {config.write_timeout:g} s for a client to take the next byte",
+    ]
+
+
+def concurrency(config: Any, cap: int) -> str:
+    """How many requests, or raw handlers, can be at work at once, what bounds them, and how to get more."""
+    what = "requests" if config.tcp is None else "plain handlers"
+    many = config.workers * cap
+    if config.engine == "process":
+        return f"up to {many:,} {what} at once, a process each (more: --max-connections, --workers)"
+    if config.engine == "thread":
+        return f"up to {many:,} {what} at once, a thread each (more: --max-connections, --workers)"
+    if config.engine == "gevent" and config.patch:
+        return f"up to {many:,} {what} at once, as long as they wait in what gevent has patched (more: --workers)"
+    if config.tcp is not None:
+        return f"up to {many:,} handlers at once: plain ones on a thread each, others as coroutines (more: --workers)"
+    if config.threads:
+        total = config.workers * config.threads
+        return f"up to {total:,} {what} at once: {config.threads} threads in each worker (more: --threads, --workers)"
+    return (
+        f"{config.workers:,} request{'s' * (config.workers > 1)} at a time: the application runs inline, one in each "
+        "worker (more: --threads N where it waits, --workers N where it computes)"
+    )
 
 
 def _ignore(number: int, frame: object) -> None:

@@ -3,6 +3,9 @@
 from collections.abc import Callable
 
 from stoker.config import Config
+from stoker.net.descriptors import guard
+
+__all__ = ["guard", "run"]
 
 
 def run(config: Config, reload_config: Callable[[], Config] | None = None) -> int:
@@ -15,4 +18,4 @@ def run(config: Config, reload_config: Callable[[], Config] | None = None) -> in
     from stoker import worker
     from stoker.supervisor.master import Master
 
-    return Master(config, worker.run, worker.preload, None, reload_config).run()
+    return Master(config, worker.run, worker.preload, worker.introduce, reload_config).run()
