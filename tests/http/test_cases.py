@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from tests.http.corpus import CASES, Case, Outcome, drive
 
 ANOTHER = b"GET / HTTP/1.0\r\n\r\n"  # within the limits of every case

@@ -53,14 +53,15 @@ def charset(allowed: bytes) -> bytes:
 
 #: Field names that browsers, proxies and libraries send: compiled, each is made once and not at each request.
 WELL_KNOWN: Final = (
-    b"accept accept-charset accept-encoding accept-language access-control-request-headers access-control- "
-    b"request-method authorization cache-control connection content-encoding content-length content-type cookie "
-    b"date dnt expect forwarded from host if-match if-modified-since if-none-match if-range if-unmodified-since "
-    b"keep-alive origin pragma priority purpose range referer sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform "
-    b"sec-fetch-dest sec-fetch-mode sec-fetch-site sec-fetch-user sec-gpc sec-websocket-extensions sec- "
-    b"websocket-key sec-websocket-protocol sec-websocket-version te traceparent tracestate trailer transfer- "
-    b"encoding upgrade upgrade-insecure-requests user-agent via x-csrftoken x-forwarded-for x-forwarded-host "
-    b"x-forwarded-port x-forwarded-proto x-real-ip x-request-id x-requested-with "
+    b"accept accept-charset accept-encoding accept-language access-control-request-headers "
+    b"access-control-request-method authorization cache-control connection content-encoding content-length "
+    b"content-type cookie date dnt expect forwarded from host if-match if-modified-since if-none-match if-range "
+    b"if-unmodified-since keep-alive origin pragma priority purpose range referer sec-ch-ua sec-ch-ua-mobile "
+    b"sec-ch-ua-platform sec-fetch-dest sec-fetch-mode sec-fetch-site sec-fetch-user sec-gpc "
+    b"sec-websocket-extensions sec-websocket-key sec-websocket-protocol sec-websocket-version te traceparent "
+    b"tracestate trailer transfer-encoding upgrade upgrade-insecure-requests user-agent via x-csrftoken "
+    b"x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-proto x-real-ip x-request-id "
+    b"x-requested-with "
 ).split()
 
 TOKEN_TABLE: Final = table(TCHAR)
