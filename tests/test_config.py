@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stoker import engines
 from stoker.config import DEFAULTS, OPTIONS, Config, cpus
@@ -152,12 +154,39 @@ def test_values(name: str, given: object, kept: object) -> None:
         ("pid", "a\0b", "NUL"),
         ("pid", 3, "not text"),
         ("app", "", "empty"),
+        ("app", 3, "nor callable"),
+        ("tcp", [], "nor callable"),
     ],
 )
 def test_wrong_values(name: str, given: object, complaint: str) -> None:
     message = refused(**{name: given})
     assert complaint in message
     assert message.startswith(f"{name}: ")
+
+
+ANYTHING = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(alphabet=st.characters(), max_size=12),
+    st.text(alphabet="0123456789.:[]@/-+ekmgx_,", max_size=12),
+    st.binary(max_size=4),
+    st.lists(st.text(max_size=4), max_size=3),
+)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+@settings(max_examples=40)
+@given(value=ANYTHING)
+def test_whatever_is_given_is_kept_or_refused(name: str, value: object) -> None:
+    """A check raises ValueError or returns a value, and what it returns passes it again, unchanged."""
+    check = OPTIONS[name].check
+    try:
+        kept = check(value)
+    except ValueError:
+        return
+    assert check(kept) == kept
 
 
 def test_where_options_have_no_effect() -> None:

@@ -73,8 +73,12 @@ def option(group: str, default: object, check: Check, metavar: str, help: str, *
 
 
 def importable(value: object) -> object:
-    """Text that names something to import, or the object itself."""
-    return values.text(value) if isinstance(value, str) else value
+    """Text that names something to import, or the callable itself; None for nothing."""
+    if value is None or callable(value):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is neither a text that names something to import nor callable")
+    return values.text(value)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -176,7 +176,7 @@ def bindings(value: object) -> object:
 def user(value: object) -> str:
     """A user of this machine, by name or number."""
     name = text(value)
-    if not name.isdecimal():
+    if not (name.isascii() and name.isdecimal()):
         try:
             pwd.getpwnam(name)
         except KeyError:
@@ -187,7 +187,7 @@ def user(value: object) -> str:
 def group(value: object) -> str:
     """A group of this machine, by name or number."""
     name = text(value)
-    if not name.isdecimal():
+    if not (name.isascii() and name.isdecimal()):
         try:
             grp.getgrnam(name)
         except KeyError:
