@@ -150,6 +150,7 @@ class Config:
         "N",
         "0: the application runs inline, one request at a time in each worker; N: in a pool of N threads",
         engines=POOLED,
+        interfaces=HTTP,
     )
     trigger: str = option(
         "engine",
@@ -236,6 +237,7 @@ class Config:
         "N",
         "replace a worker after so many requests; 0: never",
         aliases=("--limit-max-requests",),
+        interfaces=HTTP,
     )
     max_requests_jitter: int = option(
         "workers",
@@ -244,6 +246,7 @@ class Config:
         "N",
         "up to so many more, chosen at random for each worker",
         aliases=("--limit-max-requests-jitter",),
+        interfaces=HTTP,
         needs=("max_requests",),
     )
     preload: bool = option("workers", False, flag, "", "import the application before the workers are forked")
