@@ -127,7 +127,10 @@ def running(
     board = stats.Board(1)
     row = board.row(0)
     ours, theirs = socket.socketpair()
-    target = {"app" if more.get("on_overload") == "503" else "tcp": "tests:handler"}  # 503 is an answer of HTTP
+    http = more.get("on_overload") == "503" or more.get(
+        "threads"
+    )  # options of HTTP: 503 is an answer, a pool runs requests
+    target = {"app" if http else "tcp": "tests:handler"}
     config = Config(**(target | options(configuration) | more))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 warns of fork beside threads, those of xdist
