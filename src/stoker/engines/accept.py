@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 from collections import deque
 from collections.abc import Callable, Collection
@@ -74,6 +75,9 @@ class Door:
         while True:
             refuse = False
             if len(self.connections) >= self.cap:
+                if not _somebody_waits(listener):
+                    self.empty = True
+                    return None
                 if self.make_room():
                     self.full_until = self.service.clock.now + _LEAVING
                     return None
@@ -213,3 +217,10 @@ class Door:
         if now >= self._said.get(key, 0.0):
             self._said[key] = now + _REPEAT
             log.warning(message)
+
+
+def _somebody_waits(listener: Any) -> bool:
+    """Whether there is somebody in the accept queue, without accepting."""
+    poll = select.poll()
+    poll.register(listener.sock, select.POLLIN)
+    return bool(poll.poll(0))

@@ -18,6 +18,7 @@ HUP = 0x010
 RDHUP = 0x2000
 
 TICK = 1.0  # seconds: the longest that a loop sleeps, so that the master sees it turn
+LATE = "the graceful timeout is over"
 _LAST_CALL = 0.1  # seconds in which a handshake that had begun may still end after the listeners refuse new ones
 
 
@@ -98,7 +99,7 @@ class Engine:
         if now >= self.service.end_at:
             self.close_listeners()
             if self.connections:
-                self.abort("the graceful timeout is over")
+                self.abort(LATE)
         return not self.connections and not self.service.listeners
 
     def accepted(self, connection: Connection) -> None:

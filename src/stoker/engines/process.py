@@ -28,7 +28,9 @@ from typing import Any, NoReturn
 from stoker import log, stats
 from stoker.connection import BUSY, ENDING, IDLE, STOPPING, Connection, Service, _Woken, shutdown
 from stoker.engines.acceptloop import AcceptLoop
+from stoker.engines.base import LATE
 from stoker.engines.blocking import SocketIO, serve
+from stoker.errors import Ended
 
 _PR_SET_PDEATHSIG = 1
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
@@ -36,10 +38,6 @@ _prctl = ctypes.CDLL(None, use_errno=True).prctl
 _HEARD = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
 _LAST_WORDS = 0.3  # seconds that a child which has to end now is given for its `finally`, before SIGKILL
 _SUMMING = 0.1  # seconds between two sums over all children
-
-
-class Ended(BaseException):
-    """Raised in a child's main thread by the signal to end now, wherever it is."""
 
 
 class Child:
@@ -204,17 +202,22 @@ class ChildIO(SocketIO):
 
 
 class Life:
-    """What a child is to the service instead of an engine: it serves one connection, and is told of signals."""
+    """What a child is to the service instead of an engine: it serves one connection, and is told of signals.
 
-    def __init__(self, connection: Connection, service: Service) -> None:
+    :ivar worker: the worker's row, where the reason for an end can be seen
+    """
+
+    def __init__(self, connection: Connection, service: Service, worker: stats.Row) -> None:
         self.connection = connection
         self.service = service
+        self.worker = worker
 
     def changed(self) -> None:
         """The phase has changed. Called by a signal handler, between any two steps of the child's work."""
         connection = self.connection
         if self.service.phase == ENDING:
-            connection.failure = connection.failure or "the server is stopping"
+            late = self.worker.state in (stats.RETIRING, stats.DRAINING)
+            connection.failure = connection.failure or (LATE if late else "the server is stopping")
             shutdown(connection.fd, socket.SHUT_RDWR)  # in case that somebody catches what comes now
             raise Ended
         if self.service.phase == STOPPING and connection.rest != BUSY:
@@ -237,7 +240,7 @@ def run_child(engine: ProcessEngine, connection: Connection, row: stats.Row, mas
         row.pid = os.getpid()
         service = engine.service
         engine.door.close()
-        service.become_child(row, _address(connection), Life(connection, service))
+        service.become_child(row, _address(connection), Life(connection, service, engine.row))
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for number in _HEARD:
             signal.signal(number, lambda number, frame: _obey(service, number, frame))
