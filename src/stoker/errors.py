@@ -41,3 +41,7 @@ class RequestTimeout(BaseException):
 
     It is no Exception, so that an application's `except Exception` does not swallow it.
     """
+
+
+class Ended(BaseException):
+    """Raised in the process of a connection by the signal to end now, wherever it is: only the engine may catch it."""
