@@ -341,6 +341,3 @@ class Service(Protocol):
 
     def become_child(self, row: Any, name: str, engine: Any) -> None:
         """In a process forked off for one connection: let go of what is the worker's, and count in ``row``."""
-
-    def obey(self, data: bytes) -> None:
-        """Act on bytes that are signal numbers."""

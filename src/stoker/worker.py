@@ -282,13 +282,18 @@ def preload(config: Any) -> None:
 
 def build(worker: Worker, application: Any) -> None:
     """Make the handler and the engine."""
+    from stoker.apps import operations
+
     config = worker.config
     blocking = worker.info.blocking_ok and (config.engine != "gevent" or config.patch)
     if config.threads:
         worker.pool = importlib.import_module("stoker.pool").Pool(config.threads)
+    operations.serve_for(worker)
     if config.tcp is not None:
-        tcp = importlib.import_module("stoker.apps.tcp")
-        worker.handler = tcp.site(worker, application, blocking).handler
+        from stoker.apps import tcp
+        from stoker.engines.blocking import PollIO
+
+        worker.handler = tcp.site(worker, application, lambda: PollIO(config.write_timeout)).handler
     else:
         worker.handler = wsgi_site(worker, application, blocking).handler
     worker.engine = engines.load(config.engine)(worker)
