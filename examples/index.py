@@ -3,12 +3,14 @@
 
 import html
 import importlib
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from examples import hello
 
+NEW_LINE = "\n"  # no backslash in an f-string before Python 3.12
 HERE = Path(__file__).resolve().parent
 
 MOUNTED: dict[str, WSGIApplication] = {"/hello": hello.app}
@@ -22,21 +24,21 @@ for name in ("flask", "django"):
         MISSING[name] = f"not installed: pip install {name}"
 
 
-def commands() -> dict[str, str]:
-    """The command in each example's first line, by file."""
+def commands() -> dict[str, list[str]]:
+    """The commands that each example begins with, by file."""
     found = {}
     for path in sorted(HERE.rglob("*.py")):
         with path.open(encoding="utf-8") as lines:
-            first = next(lines, "")
-        if first.startswith("# stoker "):
-            found[path.relative_to(HERE.parent).as_posix()] = first.removeprefix("# ").strip()
+            first = itertools.takewhile(lambda line: line.startswith("# stoker "), lines)
+            if said := [line.removeprefix("# ").strip() for line in first]:
+                found[path.relative_to(HERE.parent).as_posix()] = said
     return found
 
 
 def page() -> bytes:
     links = [f'<li><a href="{at[1:]}/">{at}/</a>' for at in MOUNTED]
     links += [f"<li>{name} ({html.escape(why)})" for name, why in MISSING.items()]
-    rows = [f"<tr><td>{file}<td><code>{html.escape(command)}</code>" for file, command in commands().items()]
+    rows = [f"<tr><td>{file}<td><pre>{html.escape(NEW_LINE.join(said))}</pre>" for file, said in commands().items()]
     return f"""<!doctype html><meta charset="utf-8"><title>Stoker's examples</title>
 <h1>Stoker's examples</h1>
 <p>Mounted here:</p><ul>{"".join(links)}</ul>

@@ -23,7 +23,7 @@ find_python() {
 # install EXTRAS: this checkout, editable, with these extras, into .venv. Nothing is done while what decides it is the same:
 # the project's metadata, the sources that are compiled, the compiler, and what is installed already.
 install() {
-    local python=.venv/bin/python stamp=.venv/stoker-$1.stamp now
+    local python=.venv/bin/python stamp=.venv/stoker.stamp now done=
     if ! "$python" -c 'import pip' 2>/dev/null; then
         local found
         found=$(find_python)
@@ -36,11 +36,12 @@ install() {
         echo "${CC:-}" "$(command -v "${CC:-cc}" gcc clang || true)"
         find src -name '*.pxd' | LC_ALL=C sort | while read -r file; do sha256sum "$file" "${file%.pxd}.py"; done
     } | sha256sum)
-    if [[ $now != "$(cat "$stamp" 2>/dev/null)" ]]; then
+    [[ ! -f $stamp ]] || done=$(<"$stamp")
+    [[ $done == "$now"* ]] || done=$now # else something has changed since: nothing counts as installed
+    if [[ $done != *" [$1]"* ]]; then
         say "installing stoker[$1] into .venv"
         "$python" -m pip install --quiet --editable ".[$1]" || die "pip could not install stoker[$1]: see above"
-        rm -f .venv/stoker-*.stamp
-        echo "$now" >"$stamp"
+        echo "$done [$1]" >"$stamp"
     fi
     say "$("$python" -c 'from stoker import build; print(build.describe())')"
 }
