@@ -37,8 +37,9 @@ class AsyncioEngine(ReadinessLoop):
         try:
             self.start()
             for number in self.service.signals:  # uvloop takes the wakeup descriptor for itself, and asyncio may
-                loop.add_signal_handler(number, self.service.obey, bytes([number]))
+                loop.add_signal_handler(number, self._on_signal, number)
             loop.add_reader(self._descriptor, self._on_events)
+            loop.call_soon(self.service.ready)
             self._again()
             loop.run_forever()
         finally:
@@ -47,6 +48,10 @@ class AsyncioEngine(ReadinessLoop):
             self.close()
             asyncio.set_event_loop(None)
             loop.close()
+
+    def _on_signal(self, number: int) -> None:
+        self.service.obey(bytes([number]))
+        self._again()
 
     def _on_events(self) -> None:
         """Take a turn, then see to it that the next one comes in time."""

@@ -85,6 +85,7 @@ class ReadinessLoop(Engine):
 
     def run(self) -> None:
         self.start()
+        self.service.ready()
         try:
             while not self.turn(self.timeout()):
                 pass
@@ -98,7 +99,6 @@ class ReadinessLoop(Engine):
         for fd in self.service.watched:
             self.poller.add(fd, IN)
         self.listen(True)
-        self.service.ready()
 
     def close(self) -> None:
         """Give back the loop's own descriptors."""
