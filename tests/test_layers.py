@@ -39,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "watchdog": LEAVES | {"connection"},
     "supervisor": LEAVES | {"worker", "net", "build"},
     "cli": LEAVES | {"supervisor", "worker", "engines", "build", "stoker"},
-    "stoker": {"build", "config", "log", "supervisor", "apps"},
+    "stoker": LEAVES | {"build", "supervisor", "apps"},
     "__main__": {"cli"},
 }
 

@@ -10,7 +10,9 @@ from stoker import build
 
 build.guard()
 
-from stoker.config import Config  # noqa: E402 - the guard must come before anything that may be compiled
+# The guard must come before anything that may be compiled.
+from stoker.config import Config  # noqa: E402
+from stoker.errors import ConfigError  # noqa: E402
 
 if TYPE_CHECKING:
     from stoker.apps.tcp import join, sleep, spawn
@@ -30,6 +32,9 @@ def serve(app: object = None, **options: object) -> int:
 
     arguments: dict[str, Any] = {"app": app, **options}
     config = Config(**arguments)
+    if config.app is None and config.tcp is None:
+        raise ConfigError("nothing to serve: give an application, or a raw TCP handler as tcp")
+    supervisor.guard()
     log.setup(config)
     return supervisor.run(config)
 

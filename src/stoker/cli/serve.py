@@ -28,10 +28,12 @@ def run(words: Sequence[str]) -> int:
     if config.print_config or config.check_config:
         return inspect(settings)
     require_application(config)
+    from stoker import supervisor
+
+    supervisor.guard()
     log.setup(config)
     for warning in settings.warnings:
         log.warning(warning)
-    from stoker import supervisor
 
     def read_again() -> Config:
         """The options as they are now, for a reload."""
