@@ -127,9 +127,7 @@ def running(
     board = stats.Board(1)
     row = board.row(0)
     ours, theirs = socket.socketpair()
-    http = more.get("on_overload") == "503" or more.get(
-        "threads"
-    )  # options of HTTP: 503 is an answer, a pool runs requests
+    http = any(name in more for name in ("threads", "max_requests", "on_overload"))  # not for a raw handler, or not all
     target = {"app" if http else "tcp": "tests:handler"}
     config = Config(**(target | options(configuration) | more))
     with warnings.catch_warnings():
