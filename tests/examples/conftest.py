@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import signal
 import socket
@@ -39,15 +40,11 @@ class Server:
         while "--bind" in words:
             at = words.index("--bind")
             del words[at : at + 2]
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.address = probe.getsockname()
         self.log = log
         self.at_end: list[Callable[[], object]] = []
-        bind = f"{self.address[0]}:{self.address[1]}"
         with log.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "stoker", *words, "--bind", bind, *more],
+                [sys.executable, "-m", "stoker", *words, "--bind", "127.0.0.1:0", *more],
                 cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                 env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"},
             )  # fmt: skip
@@ -73,6 +70,9 @@ class Server:
             assert self.process.poll() is None, self.output
             assert time.monotonic() < deadline, self.output
             time.sleep(0.02)
+        found = re.search(r"listening on \w+://([\d.]+):(\d+)$", self.output, re.MULTILINE)
+        assert found, self.output
+        self.address = (found[1], int(found[2]))
 
     def stop(self) -> None:
         """Stop gracefully; it must end with 0."""
