@@ -83,8 +83,8 @@ def test_fed_at_once_in_pieces(case: Case) -> None:
 @each
 def test_with_something_after_it(case: Case) -> None:
     expected = whole(case)
-    if case.sent.endswith(b"\n\r"):  # half of an empty line
-        assert drive(case.parser(), [case.sent + ANOTHER]).end in ("400", "more")
+    if case.end == "clean" and case.sent.endswith(b"\r"):  # half of an empty line
+        assert drive(case.parser(), [case.sent + ANOTHER]).end == "400"
     elif case.end == "clean":
         longer = drive(case.parser(), [case.sent + ANOTHER])
         assert longer.end == "clean"

@@ -4,8 +4,8 @@
 collects what was fed while the end of a line was missing. The tail becomes the data only when a line end has come (or
 too much has), so a head that drips in byte by byte costs a few steps per byte, not a copy of all that came before.
 
-**A line is judged when its end is in hand or when it is too long, not earlier**; of a request line, and of the line end
-after a chunk, the first byte is judged at once. So the outcome depends on the bytes and not on how they were cut into
+**A line is judged when its end is in hand or when it is too long, not earlier**; only the first byte of a request line, and
+the line ends before it and after a chunk, are judged at once. So the outcome depends on the bytes and not on how they were cut into
 packets; the tests hold the parser to that.
 """
 

@@ -134,9 +134,13 @@ class RequestParser(Reader):
         while start < end and raw[start] == CR:
             if self.empty == empty_lines:
                 return self.refuse(400, "too many empty lines before a request line")
-            if start + 1 == end or raw[start + 1] != LF:
-                self.started = start + 1 < end
-                return self.fault(start, start, "a CR that no LF follows")
+            if start + 1 == end:
+                self.started = False
+                answer = self.wait(start)
+                self.room = 0  # the next byte decides
+                return answer
+            if raw[start + 1] != LF:
+                return self.refuse(400, "a CR that no LF follows")
             self.empty += 1
             start += 2
         self.started = start < end
