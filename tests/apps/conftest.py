@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-
 from tests.apps.server import ALL, Server, serving
 from tests.apps.site import Site, count_sendfile
 

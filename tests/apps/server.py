@@ -15,9 +15,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from tests.engines.harness import CONFIGURATIONS, options, until
+
 from stoker import log, stats, worker
 from stoker.config import Config
-from tests.engines.harness import CONFIGURATIONS, options, until
 
 POOLED = "epoll-pool"  # not an engine of its own: epoll with two threads
 ALL = [*CONFIGURATIONS, POOLED]

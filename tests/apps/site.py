@@ -245,18 +245,18 @@ class Site:
         if kind == "memory":
             file = io.BytesIO(data)
         elif kind == "gzip":
-            packed = tempfile.TemporaryFile()
+            packed = tempfile.TemporaryFile()  # noqa: SIM115 - the server closes it
             packed.write(gzip.compress(data))
             packed.seek(0)
             file = gzip.GzipFile(fileobj=packed)
         elif kind == "named":
-            file = tempfile.NamedTemporaryFile()
+            file = tempfile.NamedTemporaryFile()  # noqa: SIM115
             file.write(data)
         elif kind == "raw":
-            file = tempfile.TemporaryFile(buffering=0)
+            file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
             file.write(data)
         else:
-            file = tempfile.TemporaryFile()
+            file = tempfile.TemporaryFile()  # noqa: SIM115
             file.write(data)
         file.seek(int(query.get("seek", 0)))
         headers = list(PLAIN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import socket
 import struct
@@ -11,12 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.apps.server import BLOCKING, POOLED, Server, serving, wait_for
 from tests.apps.site import BAD, Site
 from tests.engines.harness import until
-
-STREAMED = "000000000011111111112222222222"
 
 
 def key() -> str:
@@ -166,9 +164,8 @@ def test_a_failure_is_a_500_with_its_traceback(server: Server, at: str) -> None:
     response = server.get(f"/raise?at={at}&key={name}")
     assert response.status == 500
     assert response["Connection"] == "close"
-    log = server.logs(
-        f"RuntimeError: raised {dict(call='in the call', started='after start_response', iterating='while iterating')[at]} {name}"
-    )
+    where = {"call": "in the call", "started": "after start_response", "iterating": "while iterating"}[at]
+    log = server.logs(f"RuntimeError: raised {where} {name}")
     assert f"GET /raise?at={at}&key={name} failed" in log
     assert "site.py" in log
 
@@ -354,8 +351,6 @@ def test_a_file_after_write_or_to_http_1_0(server: Server) -> None:
 
 
 def test_files_do_not_leak(server: Server) -> None:
-    if server.configuration == "process":
-        pytest.skip("a child for each connection: nothing of it is left to look at")
     for number in range(3):
         server.get(f"/file?number={number}")
     count = len(list(Path(f"/proc/{server.pid}/fd").iterdir()))
@@ -410,8 +405,6 @@ def test_input(server: Server, by: str, got: list[str], coding: str) -> None:
 
 @pytest.mark.parametrize("size", [1, 65535, 65536, 65537, 3_000_000])
 def test_long_bodies_are_whole(server: Server, size: int) -> None:
-    import hashlib
-
     body = bytes(range(251)) * (size // 251 + 1)
     body = body[:size]
     response = server.get("/digest", method="PUT", body=body)

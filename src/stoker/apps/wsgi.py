@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import time
 from contextvars import copy_context
@@ -12,7 +13,7 @@ from stoker import log
 from stoker.apps.http import Rate, Site
 from stoker.apps.streams import BodyError, Errors, FileWrapper, Input
 from stoker.connection import HIGH, Connection, shutdown
-from stoker.errors import ApplicationError, RequestTimeout
+from stoker.errors import ApplicationError, Ended, RequestTimeout
 from stoker.http.response import CONTINUE, refusal
 
 _KEYS: dict[bytes, str] = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
@@ -73,9 +74,9 @@ def key_of(name: bytes) -> str:
 
 
 def kills() -> tuple[type[BaseException], ...]:
-    """What ends a greenlet from outside: it is no failure of the application and goes on to the engine."""
+    """What ends a process or a greenlet from outside: it is no failure of the application and goes on to the engine."""
     greenlet = sys.modules.get("greenlet")
-    return () if greenlet is None else (greenlet.GreenletExit,)
+    return (Ended,) if greenlet is None else (Ended, greenlet.GreenletExit)
 
 
 class WSGIExchange:
@@ -110,7 +111,7 @@ class WSGIExchange:
         self.response_headers: Any = []
         self.rate: Any = None
         self.inside = False  # application code runs now
-        self.overdue = False  # the watchdog has thrown RequestTimeout at it
+        self.overdue = 0.0  # when the watchdog first threw RequestTimeout at it
         self.timed = site.access is not None or site.watch is not None
         self.arrived = self.called = self.mark = 0.0
         self.application = self.receiving = 0.0
@@ -120,7 +121,8 @@ class WSGIExchange:
     def begin(self, body: Any) -> None:
         parser = self.parser
         self.open = True
-        self.failed = self.overdue = False
+        self.failed = False
+        self.overdue = 0.0
         self.refused = self.rate = None
         self.continued = body is not None or not parser.expect_continue
         self.input = Input(self.body_piece) if body is None else body
@@ -192,21 +194,15 @@ class WSGIExchange:
             self._drain()
         return False
 
-    # Application code runs between _enter and _leave.
+    # Application code runs between _enter and _leave, and nothing else does: RequestTimeout may come up at any place
+    # there, so also between two lines that belong together.
 
     def _guarded(self, step: Any) -> bool:
-        """Run application code: what it raises ends the response, never the server."""
+        """Run a step with application code in it: what that raises ends the response, never the server."""
         try:
-            self._enter()
-            more = bool(step())
-            self._leave()
-            return more
+            return bool(step())
         except BaseException as error:
-            while self.inside:
-                try:
-                    self._leave()
-                except RequestTimeout:
-                    self.overdue = True  # thrown at the last moment: the request has failed already
+            self._left()
             if isinstance(error, kills()):
                 self.failed = True
                 self._close_result()
@@ -240,11 +236,21 @@ class WSGIExchange:
         if self.timed:
             self.application += time.monotonic() - self.mark
 
+    def _left(self) -> None:
+        """Application code has raised something. RequestTimeout may still come at the last moment: too late."""
+        while self.inside:
+            try:
+                self._leave()
+            except RequestTimeout:
+                pass
+
     # The response.
 
     def _answer(self) -> bool:
         """Call the application; False if the whole response is queued."""
+        self._enter()
         result = self.result = self.site.application(self.environ, self.start_response)
+        self._leave()
         writer = self.writer
         if (type(result) is list or type(result) is tuple) and writer.started and not writer.sent_head:
             body = result[0] if len(result) == 1 else _joined(result)
@@ -255,14 +261,18 @@ class WSGIExchange:
                 return False
         if type(result) is FileWrapper and writer.started and self._send_file(result):
             return False
+        self._enter()
         self.iterator = iter(result)
+        self._leave()
         return True
 
     def _go_on(self) -> bool:
         """Queue the next block; False when the response is whole."""
+        self._enter()
         try:
             block = next(self.iterator)
         except StopIteration:
+            self._leave()
             if not self.writer.started:
                 raise ApplicationError("the application returned without a call of start_response") from None
             if self.writer.sent_head:
@@ -272,6 +282,7 @@ class WSGIExchange:
                 self.connection.write(self.writer.one(b"", self.site.date.now()))
             self._ended()
             return False
+        self._leave()
         self._block(block)
         writer = self.writer
         if writer.excess or (writer.sent_head and not writer.body_allowed):
@@ -355,24 +366,39 @@ class WSGIExchange:
 
     def write(self, data: Any) -> None:
         """PEP 3333's imperative way. Blocks where that is allowed; inline, what the kernel does not take is kept."""
-        self._block(data)
-        if self.connection.io is not None:
-            self._drain()
-        else:
-            try:
+        self._leave()
+        try:
+            self._block(data)
+            if self.connection.io is not None:
+                self._drain()
+            else:
                 self.connection.flush()
-            except OSError:
-                self.failed = True
-                raise
+        except OSError:
+            self.failed = True
+            raise
+        finally:
+            self._enter()
 
     # Waiting for the client, where blocking is allowed.
 
     def body_piece(self) -> bytes:
         """The next piece of the body, waited for; b"" at its end. Raises BodyError."""
-        connection = self.connection
-        parser = self.parser
         if self.refused is not None:
             raise BodyError(self.refused[1])
+        self._leave()
+        try:
+            return self._piece()
+        except BodyError:
+            raise
+        except OSError as error:
+            self.failed = True
+            raise BodyError(error.strerror or "the client is gone") from error
+        finally:
+            self._enter()
+
+    def _piece(self) -> bytes:
+        connection = self.connection
+        parser = self.parser
         if not self.continued:
             self.continued = True
             if not self.writer.sent_head and not parser.buffered():  # else it is late, or nobody waits for it
@@ -390,27 +416,16 @@ class WSGIExchange:
                 return piece or b""
             if self.rate.too_slow():
                 self._refuse(408, "the body comes too slowly")
-            parser.feed(self._receive())
-
-    def _receive(self) -> bytes:
-        """Bytes of the body from the socket. Raises BodyError."""
-        started = time.monotonic()
-        self._leave()
-        try:
-            data = self.connection.io.recv(self.connection)
-        except OSError as error:
-            self.failed = True
-            raise BodyError(error.strerror or "receive failed") from error
-        finally:
+            started = time.monotonic()
+            data = connection.io.recv(connection)
             waited = time.monotonic() - started
             self.rate.seconds += waited
             self.receiving += waited
-            self._enter()
-        if data is None:
-            self._refuse(408, "the body did not come in time")
-        if not data:
-            self._refuse(400, "the body is incomplete")
-        return bytes(data)
+            if data is None:
+                self._refuse(408, "the body did not come in time")
+            if not data:
+                self._refuse(400, "the body is incomplete")
+            parser.feed(data)
 
     def _refuse(self, status: int, reason: str) -> None:
         self.refused = (status, reason)
@@ -419,7 +434,6 @@ class WSGIExchange:
 
     def _drain(self) -> None:
         """Block until the queue is short. What fails here is the client's end, not the application's fault."""
-        self._leave()
         try:
             self.connection.drain(HIGH)
             if self.connection.gone:
@@ -427,8 +441,6 @@ class WSGIExchange:
         except OSError:
             self.failed = True
             raise
-        finally:
-            self._enter()
 
     # Ends.
 
@@ -468,11 +480,12 @@ class WSGIExchange:
     def give_up(self) -> None:
         """The process is about to be killed: tell the client, if that can still be done."""
         connection = self.connection
+        self.site.service.row.errors += 1
         try:
             if not self.writer.sent_head:
                 self._answer_error(503, "the application took too long")
             connection.flush()
-            shutdown(connection.fd, 1)
+            shutdown(connection.fd, socket.SHUT_WR)
         except OSError as error:
             log.debug(f"{self.what()}: the client could not be told: {error}")
 
@@ -482,8 +495,11 @@ class WSGIExchange:
         close = getattr(result, "close", None)
         if close is not None:
             try:
+                self._enter()
                 close()
-            except Exception:
+                self._leave()
+            except (Exception, RequestTimeout):
+                self._left()
                 log.exception(f"{self.what()}: close() of the response failed")
 
     def what(self) -> str:
