@@ -155,6 +155,8 @@ def test_describe(package: Path) -> None:
     assert run(package, code).stdout == "interpreted (there is no compiler)\n"
     compiled(package, "stoker.http.scan")
     assert run(package, code).stdout == "compiled (1 modules)\n"
+    compiled(package, "stoker.http.scan", "0" * 64)
+    assert run(package, code).stdout == "compiled (1 modules, 1 of them stale)\n"
 
 
 def make(folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -151,6 +151,6 @@ def describe() -> str:
     if interpreted_by_choice():
         return f"interpreted ({VARIABLE} is set)"
     if built:
-        return f"compiled ({len(built)} modules)"
+        return f"compiled ({len(built)} modules{f', {len(complaints)} of them stale' if complaints else ''})"
     reason = record().get("reason")
     return f"interpreted ({reason})" if reason else "interpreted (nothing was compiled)"
