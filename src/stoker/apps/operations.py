@@ -15,7 +15,7 @@ import os
 import socket
 import stat
 import time
-from _thread import get_ident
+from _thread import allocate_lock, get_ident
 from collections import deque
 from collections.abc import Callable, Generator
 from contextvars import Context, ContextVar, copy_context
@@ -40,8 +40,7 @@ from stoker.connection import (
 from stoker.errors import ProtocolError, StokerError
 
 LINE = 65536  # bytes: the longest line by default
-_POSTS = 1024  # messages that may wait for a handler that does not look
-_POSTED = 1 << 20  # bytes queued for a client, above which nothing more is posted to it
+POSTED = 1 << 20  # bytes queued for a client, above which nothing more is posted to it
 
 Steps = Generator[Any, Any, Any]
 
@@ -118,6 +117,8 @@ class Conn:
         self.error: BaseException | None = None  # the failure of the connection that the handler was told of
         self._buffer = b""
         self._posts: deque[bytes] = deque()
+        self._posted = 0  # bytes in them
+        self._lock = allocate_lock()
         self._ended = False
         self._closed = False
         self._over = False
@@ -187,9 +188,11 @@ class Conn:
         taken, because the connection is over or 1 MiB is queued already for a client that does not read.
         """
         piece = as_bytes("post", data)
-        if self._over or self._closed or len(self._posts) >= _POSTS or self.connection.size > _POSTED:
-            return False
-        self._posts.append(piece)
+        with self._lock:
+            if self._over or self._closed or self._posted + self.connection.size > POSTED:
+                return False
+            self._posts.append(piece)
+            self._posted += len(piece)
         self.connection.wake()
         return True
 
@@ -225,8 +228,11 @@ class Conn:
 
     def attend(self) -> Steps:
         """What a wake-up is for."""
-        while self._posts:
-            self.connection.write(self._posts.popleft())
+        with self._lock:
+            while self._posts:
+                piece = self._posts.popleft()
+                self._posted -= len(piece)
+                self.connection.write(piece)
         return
         yield
 
@@ -546,9 +552,10 @@ class Task:
         """What the engine runs: each value is the time to come back."""
         function, args, kwargs = self._call
         self._context.run(current.set, self)
+        self.thread = get_ident()  # under gevent each greenlet has one of its own
         try:
             if self._style == "plain":
-                self._value = self._context.run(self._run_plain, function, args, kwargs)
+                self._value = self._context.run(function, *args, **kwargs)
             else:
                 self._value = yield from drive(self, self._context.run(function, *args, **kwargs), self._context)
         except Exception as error:
@@ -560,10 +567,6 @@ class Task:
             self.done = True
             for watcher in self.watchers:
                 watcher()
-
-    def _run_plain(self, function: Any, args: Any, kwargs: Any) -> Any:
-        self.thread = get_ident()
-        return function(*args, **kwargs)
 
     # What `sleep` and `join` are in here.
 

@@ -74,6 +74,8 @@ class TaskConn(Conn):
             return
         self.serving.append(future)
         self.receiving = self.receiving or receives
+        if receives and self.requests:
+            self.connection.wake()  # so that the receive looks at them: their own wake-up has been answered
         value: Any = b""
         try:
             value = yield from operation.steps

@@ -40,6 +40,9 @@ from stoker.errors import BootError
 __all__ = ["Conn", "Operation", "Site", "Task", "join", "site", "sleep", "spawn"]
 
 
+_IN_PLACE = ("process", "thread", "greenlet", "gevent")  # a plain function can wait here without a thread for that
+
+
 class Site:
     """What the connections of a raw handler share.
 
@@ -91,11 +94,10 @@ class Site:
 
 
 class PlainJob:
-    """A plain function on its way: in place where that may block, on a thread of its own elsewhere."""
-
-    dedicated = True
+    """A plain function on its way: in place where that may wait, on a thread of its own elsewhere."""
 
     def __init__(self, connection: Connection, site: Site) -> None:
+        self.dedicated = site.service.config.engine not in _IN_PLACE
         self.connection = connection
         self.site = site
 

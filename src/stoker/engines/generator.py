@@ -139,6 +139,7 @@ class GeneratorEngine(Engine):
                     value = yield from self.perform(connection, ask)
                     if value is WOKEN:
                         connection.woken = False
+            connection.generator.close()
             yield from self.send(connection, 0)
             yield from self.linger(connection)
         except OSError as error:
@@ -274,6 +275,11 @@ class GeneratorEngine(Engine):
         self.ring()
 
     # What every engine has.
+
+    def changed(self) -> None:
+        super().changed()
+        if self.keeper is not None:
+            self.scheduler.resume(self.keeper, None)
 
     def listen(self, on: bool) -> None:
         if on == self.listening:

@@ -79,12 +79,12 @@ class WatcherIO:
         return None
 
     def call(self, connection: Connection) -> None:
-        """A job runs here, since it may switch; or in the pool (``--no-patch --threads N``), and the greenlet waits."""
+        """A job runs here, since it may switch; or on a thread (``--no-patch``), and the greenlet waits."""
         job = connection.job
-        if self.engine.service.pool is None or job.dedicated:
+        if self.engine.patched or (self.engine.service.pool is None and not job.dedicated):
             job.run()
         else:
-            self._call_pool(connection, job)
+            self._call_thread(connection, job)
         connection.job = None
 
     def give_way(self) -> None:
@@ -153,8 +153,8 @@ class WatcherIO:
         if not self.reader.active and is_dead(self.connection.fd):
             raise ConnectionResetError(104, "the client reset the connection")
 
-    def _call_pool(self, connection: Connection, job: Any) -> None:
-        """Have the pool run a job. The connection must stay as long as the job is out, even if it is to be killed."""
+    def _call_thread(self, connection: Connection, job: Any) -> None:
+        """Have a thread run a job. The connection must stay as long as the job is out, even if it is to be killed."""
         ended: list[bool] = []
         engine = self.engine
         killed: BaseException | None = None
@@ -195,6 +195,7 @@ class GeventEngine(Engine):
         self.bell = self.loop.async_()
         self.woken: deque[WatcherIO] = deque()  # filled by wake(), from any thread
         self.finished: deque[WatcherIO] = deque()  # jobs that have ended, from pool threads
+        self.patched: bool = service.config.patch
         self.write_timeout: float = service.config.write_timeout
         self.watchers: dict[int, Any] = {}
         self.listening: dict[int, Any] = {}

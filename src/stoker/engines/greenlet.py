@@ -81,7 +81,7 @@ class _Life(Generator[int, Any, None]):
         raise ConnectionResetError(104, self.connection.failure or "the connection has ended")
 
     def _run(self, value: object) -> int:
-        """Run the handler: ask the hub for what it asks for. A job runs here, unless there is a pool for it."""
+        """Run the handler: ask the hub for what it asks for. A job runs here, unless it wants a thread."""
         connection = self.connection
         self.engine.lives[self.greenlet] = self
         try:
@@ -90,8 +90,7 @@ class _Life(Generator[int, Any, None]):
                 value = None
                 if ask == DONE:
                     break
-                if ask == CALL and (self.engine.service.pool is None or connection.job.dedicated):
-                    connection.io = self.engine.io
+                if ask == CALL and self.engine.service.pool is None and not connection.job.dedicated:
                     connection.job.run()
                     connection.job = None
                 elif not self.closing:
