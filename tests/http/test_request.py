@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import h11
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.http.corpus import CASES, drive
+from tests.http.corpus import CASES, Outcome, drive
 
 from stoker import build
 from stoker.http.request import MORE, REFUSED, REQUEST, Limits, RequestParser
@@ -142,21 +143,27 @@ def test_another_parser_agrees_where_it_accepts(data: bytes) -> None:
         ]
 
 
+def mutations(seed: int, count: int) -> Iterator[Outcome]:
+    """What comes of the cases and of so many mutations of them, each cut in two: the same at each run."""
+    chance = random.Random(seed)
+    for case in CASES:
+        yield drive(case.parser(), cut(case.sent, [len(case.sent) // 2]))
+    for _ in range(count):
+        data = bytearray(chance.choice(SENT) + chance.choice(SENT))
+        for _ in range(chance.randint(1, 3)):
+            place = chance.randrange(len(data))
+            data[place : place + chance.randint(0, 4)] = chance.choice([*PIECES, bytes((chance.randrange(256),))])
+        yield drive(RequestParser(SMALL if chance.random() < 0.3 else Limits()), cut(bytes(data), [len(data) // 2]))
+
+
 @pytest.mark.skipif(not build.describe().startswith("compiled"), reason="nothing is compiled: there is one form")
-def test_compiled_and_interpreted_agree(tmp_path: Path) -> None:
-    """Every case, cut once, and what a child process that runs the same sources interpreted sees of it."""
-    program = (
-        "from tests.http.corpus import CASES, drive\n"
-        "for case in CASES:\n"
-        "    half = len(case.sent) // 2\n"
-        "    print(drive(case.parser(), [case.sent[:half], case.sent[half:]]))\n"
-    )
+def test_compiled_and_interpreted_agree() -> None:
+    """A child process runs the same sources interpreted on the same input."""
+    seed, count = 9112, 5000
+    program = f"from tests.http.test_request import mutations\nfor one in mutations({seed}, {count}): print(one)"
     variables = {**os.environ, "STOKER_INTERPRETED": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     child = subprocess.run([sys.executable, "-c", program], env=variables, capture_output=True, text=True, check=True)
-    halves = [(case, len(case.sent) // 2) for case in CASES]
-    assert child.stdout.split("\n")[:-1] == [
-        str(drive(case.parser(), [case.sent[:half], case.sent[half:]])) for case, half in halves
-    ]
+    assert child.stdout.split("\n")[:-1] == [str(one) for one in mutations(seed, count)]
 
 
 def test_the_memo_gives_the_same_list_again() -> None:
@@ -234,6 +241,19 @@ def test_a_body_is_given_as_it_comes() -> None:
 def test_a_negative_limit(limit: str) -> None:
     with pytest.raises(ValueError, match=limit):
         Limits(**{limit: -1})
+
+
+def test_limits_without_limit() -> None:
+    limits = Limits(request_line=1 << 100, fields=1 << 100, field_size=1 << 100, head=1 << 100, body=1 << 100)
+    head = b"POST / HTTP/1.1\r\nHost: a\r\n"
+    for fields, status in (
+        (b"Content-Length: 99999999999999999\r\n\r\n", "more"),
+        (b"Content-Length: 999999999999999999\r\n\r\n", "413"),
+        (b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % ((1 << 58) - 1), "more"),
+        (b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % (1 << 58), "413"),
+        (b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % (1 << 80), "413"),
+    ):
+        assert drive(RequestParser(limits), [head + fields]).end == status
 
 
 def seconds(pieces: list[bytes], limits: Limits) -> float:

@@ -4,9 +4,9 @@
 collects what was fed while the end of a line was missing. The tail becomes the data only when a line end has come (or
 too much has), so a head that drips in byte by byte costs a few steps per byte, not a copy of all that came before.
 
-**A line is judged when its end is in hand or when it is too long, not earlier**; only the first byte of a request line, and
-the line ends before it and after a chunk, are judged at once. So the outcome depends on the bytes and not on how they were cut into
-packets; the tests hold the parser to that.
+**A line is judged when its end is in hand or when it is too long, not earlier**; only the first byte of a request line,
+and the line ends before it and after a chunk, are judged at once. So the outcome depends on the bytes and not on how
+they were cut into packets; the tests hold the parser to that.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Final
 
 from stoker.errors import ProtocolError
 from stoker.http import grammar
+from stoker.http.scan import HUGE
 
 try:
     import cython
@@ -53,7 +54,7 @@ class Limits:
 
     `request_line` and `field_size` bound one line without its CRLF, `head` a whole head (or trailer section) with all
     line ends, `fields` the field lines of a head (or trailer section), `body` a body as decoded.
-    Raises ValueError for a negative limit.
+    Raises ValueError for a negative limit; one of 2**58 or more means the byte below that.
     """
 
     __slots__ = ("body", "field_size", "fields", "head", "request_line")
@@ -67,13 +68,13 @@ class Limits:
         head: int = 65536,
         body: int = 1 << 30,
     ) -> None:
-        self.request_line = request_line
-        self.fields = fields
-        self.field_size = field_size
-        self.head = head
-        self.body = body
         if min(request_line, fields, field_size, head, body) < 0:
             raise ValueError(f"a limit is negative: {request_line=} {fields=} {field_size=} {head=} {body=}")
+        self.request_line = min(request_line, HUGE - 1)
+        self.fields = min(fields, HUGE - 1)
+        self.field_size = min(field_size, HUGE - 1)
+        self.head = min(head, HUGE - 1)
+        self.body = min(body, HUGE - 1)  # so that every chunk size that is cut to HUGE is refused
 
 
 class Reader:

@@ -69,22 +69,17 @@ FIELD_TABLE: Final = table(FIELD)
 PATH_TABLE: Final = table(PATH)
 QUERY_TABLE: Final = table(QUERY)
 
-_TOKEN = charset(TCHAR) + b"+"
-_QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
+# The quantifiers that end in "+" never give back what they took: a pattern that fails does so in linear time.
+_TOKEN = charset(TCHAR) + b"++"
+_QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+"'
+_BWS = rb"[ \t]*+"
 
 #: One token, and nothing else.
 is_token: Final = re.compile(_TOKEN).fullmatch
 
 #: A chunk-size line with extensions, without its CRLF (RFC 9112 section 7.1.1); group 1 is the size.
 is_extended_size: Final = re.compile(
-    charset(HEXDIG).join((b"(", b"+)"))
-    + rb"(?:[ \t]*;[ \t]*"
-    + _TOKEN
-    + rb"(?:[ \t]*=[ \t]*(?:"
-    + _TOKEN
-    + b"|"
-    + _QUOTED
-    + rb"))?)+"
+    b"(%b++)(?:%b;%b%b(?:%b=%b(?:%b|%b))?)++" % (charset(HEXDIG), _BWS, _BWS, _TOKEN, _BWS, _BWS, _TOKEN, _QUOTED)
 ).fullmatch
 
 # IPv6address of RFC 3986 section 3.2.2: eight groups of 16 bits, or fewer around one "::"; the last two may be an IPv4
@@ -106,10 +101,15 @@ def _ipv6() -> bytes:
 
 
 _IPVFUTURE = rb"[vV][0-9A-Fa-f]+\." + charset(UNRESERVED + SUB_DELIMS + b":") + b"+"
-_REG_NAME = b"(?:" + charset(UNRESERVED + SUB_DELIMS) + b"|%[0-9A-Fa-f]{2})*"
+_REG_NAME = b"(?:" + charset(UNRESERVED + SUB_DELIMS) + b"++|%[0-9A-Fa-f]{2})*+"
 _HOST = re.compile(rb"(?:\[(?:" + _ipv6() + b"|" + _IPVFUTURE + rb")\]|" + _REG_NAME + rb")(?::([0-9]*))?").fullmatch
 
 MAX_PORT: Final = 65535
+
+
+_hosts: set[bytes] = set()  # hosts that were found right: a server is asked for the same few again and again
+_MANY_HOSTS: Final = 256
+_LONG_HOST: Final = 256
 
 
 def is_host(value: bytes) -> bool:
@@ -117,11 +117,17 @@ def is_host(value: bytes) -> bool:
 
     Beyond the grammar, a port above 65535 is refused: no connection can have been made to it.
     """
+    if value in _hosts:
+        return True
     match = _HOST(value)
     if match is None:
         return False
     port = (match[1] or b"").lstrip(b"0")
-    return len(port) <= len(b"65535") and int(port or b"0") <= MAX_PORT
+    if len(port) > len(b"65535") or int(port or b"0") > MAX_PORT:
+        return False
+    if len(_hosts) < _MANY_HOSTS and len(value) <= _LONG_HOST:
+        _hosts.add(value)
+    return True
 
 
 #: scheme ":" "//" authority, then path and query (RFC 9112 section 3.2.2); the authority is checked by ``is_host``.

@@ -23,7 +23,7 @@ cdef class RequestParser(Reader):
     cdef readonly Py_ssize_t length
     cdef readonly bint keep_alive, expect_continue, started
     cdef int empty, memo_minor
-    cdef bytes memo, authority, good_host
+    cdef bytes memo, authority
     cdef list memo_dropped
     cdef bytes named_host, named_length, named_codings, named_options, named_expectations
 

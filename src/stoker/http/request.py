@@ -92,7 +92,6 @@ class RequestParser(Reader):
         self.memo_minor = 1
         self.memo_dropped: list[bytes] = []
         self.authority = b""  # of a target in absolute-form
-        self.good_host: bytes | None = None  # the last one found right
         # The fields that decide, as they came.
         self.named_host: bytes | None = None
         self.named_length: bytes | None = None
@@ -302,10 +301,8 @@ class RequestParser(Reader):
         if host is None:
             if self.minor == 1:
                 return self.refuse(400, "no Host") == WHOLE
-        elif host != self.good_host:
-            if not grammar.is_host(host):
-                return self.refuse(400, "a bad Host") == WHOLE
-            self.good_host = host
+        elif not grammar.is_host(host):
+            return self.refuse(400, "a bad Host") == WHOLE
         self.keep_alive = self.minor == 1
         if self.named_options is not None and not self.connection_options(self.named_options):
             return False
