@@ -18,6 +18,7 @@ from pathlib import Path
 from stoker import log
 from stoker.config import Config
 from stoker.errors import BootError, ConfigError
+from stoker.net.descriptors import guard
 from stoker.net.listeners import Listener
 from stoker.stats import DRAINING, READY, Row
 from stoker.supervisor.master import Master
@@ -25,7 +26,7 @@ from stoker.supervisor.master import Master
 
 @dataclass
 class Fake:
-    """What the fake worker does; a value is read in the child, so a file that it names can change between two workers."""
+    """What the fake worker does; it reads files in the child, so they can change between two workers."""
 
     application: str = ""  # a file whose text is the answer; "fail" in it: cannot be imported
     options: str = ""  # a file with NAME=VALUE lines that reload_config reads
@@ -41,7 +42,9 @@ def answer_of(fake: Fake) -> str:
         umask = os.umask(0)
         os.umask(umask)
         with open(fake.record, "a") as file:
-            print(os.getpid(), os.geteuid(), os.getegid(), oct(umask), os.getcwd(), os.environ.get("FROM_FILE"), file=file)
+            print(
+                os.getpid(), os.geteuid(), os.getegid(), oct(umask), os.getcwd(), os.environ.get("FROM_FILE"), file=file
+            )
     if text == "fail":
         raise BootError("the application cannot be imported: it says fail")
     if text.startswith("exit "):
@@ -68,8 +71,17 @@ def worker_of(fake: Fake) -> Callable[[Config, list[Listener], Row, socket.socke
 
 
 class Loop:
-    def __init__(self, config: Config, listeners: list[Listener], row: Row, control: socket.socket, fake: Fake, answer: str) -> None:
-        self.config, self.listeners, self.row, self.control, self.fake, self.answer = config, listeners, row, control, fake, answer
+    def __init__(
+        self, config: Config, listeners: list[Listener], row: Row, control: socket.socket, fake: Fake, answer: str
+    ) -> None:
+        self.config, self.listeners, self.row, self.control, self.fake, self.answer = (
+            config,
+            listeners,
+            row,
+            control,
+            fake,
+            answer,
+        )
         self.requests = 0
         self.clients: list[socket.socket] = []
         self.phase = 0
@@ -106,9 +118,9 @@ class Loop:
                 self.phase = signal.SIGINT if number == signal.SIGQUIT else number
                 self.end = time.monotonic() + self.config.graceful_timeout
                 self.row.state = DRAINING
-                while self.phase != signal.SIGINT and any([self.accept(one) for one in self.listeners]):
-                    pass
                 for one in self.listeners:
+                    while self.phase != signal.SIGINT and self.accept(one):
+                        pass
                     one.close()
                 self.listeners = []
                 if self.phase == signal.SIGTERM:
@@ -122,7 +134,7 @@ class Loop:
     def accept(self, listener: Listener) -> bool:
         try:
             client, _ = listener.sock.accept()
-        except BlockingIOError:
+        except OSError:  # nobody is queued, or a signal has closed it in this turn
             return False
         client.setblocking(False)
         self.clients.append(client)
@@ -150,7 +162,13 @@ class Loop:
 def main() -> int:
     words = dict(word.split("=", 1) for word in sys.argv[1:])
     names = {field.name: field for field in fields(Fake)}
-    fake = Fake(**{name: eval(words.pop(name)) if names[name].type not in (str, "str") else words.pop(name) for name in names if name in words})
+    fake = Fake(
+        **{
+            name: eval(words.pop(name)) if names[name].type not in (str, "str") else words.pop(name)
+            for name in names
+            if name in words
+        }
+    )
 
     def configured() -> Config:
         more = dict(line.split("=", 1) for line in Path(fake.options).read_text().split()) if fake.options else {}
@@ -160,6 +178,7 @@ def main() -> int:
         time.sleep(fake.boot)
         imported[:] = [answer_of(fake)]
 
+    guard()
     config = configured()
     log.setup(config)
     try:

@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from stoker import cli, log
+from stoker import cli, log, worker
 from stoker.cli import arguments, gunicorn, toml
 from stoker.config import OPTIONS, Config, envfile
 from stoker.config.sources import Settings, resolve, suggest
@@ -69,6 +69,7 @@ def inspect(settings: Settings) -> int:
         cli.say("\n".join(toml.lines(shown, {name: settings.origins[name] for name in shown})))
     if config.check_config:
         require_application(config)
+        worker.require(config)
         log.setup(config)
         if status := import_in_child(config):
             return status
@@ -91,8 +92,6 @@ def import_in_child(config: Config) -> int:
         status = cli.NO_BOOT
         try:
             os.dup2(2, 1)  # standard output is for the one document
-            from stoker import worker
-
             if config.chdir is not None:
                 os.chdir(config.chdir)
             if config.env_file is not None:

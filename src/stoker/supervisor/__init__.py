@@ -18,4 +18,5 @@ def run(config: Config, reload_config: Callable[[], Config] | None = None) -> in
     from stoker import worker
     from stoker.supervisor.master import Master
 
+    worker.require(config)
     return Master(config, worker.run, worker.preload, worker.introduce, reload_config).run()

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from stoker import log
 from stoker.config import Config, envfile
 from stoker.errors import StokerError
-from stoker.net import descriptors
+from stoker.net.descriptors import guard, raise_limit
 from stoker.net.listeners import Listener, hand_over, open_listeners
 from stoker.supervisor import keys, reexec, report, start
 from stoker.supervisor.crew import Crew, RunWorker
@@ -81,8 +81,8 @@ class Master:
 
         :raises StokerError: when it cannot begin: an address in use, a pid file of a running server, a wrong option
         """
-        descriptors.guard()
-        descriptors.raise_limit()
+        guard()
+        raise_limit()
         if reexec.on_trial(os.environ):
             return self._try()
         state = reexec.take(os.environ)

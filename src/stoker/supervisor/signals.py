@@ -51,7 +51,9 @@ class Signals:
             raise BootError(
                 "the server handles signals, so it must be started in the main thread of the process"
             ) from None
-        self._before = {number: signal.signal(number, _nothing) for number in _HANDLED}
+        # A mask is a thread's own. Should a program with threads call serve(), SIGTTIN goes to one that does not block
+        # it, and with a handler it does not stop the process, but comes in like the rest.
+        self._before = {number: signal.signal(number, _nothing) for number in (*_HANDLED, *_JOB)}
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, _JOB) - {*_HANDLED, *_JOB}
         # What a predecessor blocked for the time of execve(2), and what a careless parent left blocked.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)

@@ -87,11 +87,11 @@ def differences(before: State, after: State) -> set[str]:
     return {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
 
 
-def poll(choice: Choice, interval: float = INTERVAL) -> Iterator[set[str]]:
+def poll(choice: Choice) -> Iterator[set[str]]:
     """Look again and again: batches of changed paths; an empty one at least once a second or so."""
     state = scan(choice)
     while True:
-        time.sleep(interval)
+        time.sleep(INTERVAL)
         now = scan(choice)
         changed = differences(state, now)
         until = time.monotonic() + PATIENCE
