@@ -381,7 +381,6 @@ def test_a_write_in_pieces_is_completed(tmp_path: Path, monkeypatch: pytest.Monk
         ("%(M)s", "1252"),
         ("%(D)s", "1252000"),
         ("%(L)s", "1.252000"),
-        ("%(p)s", f"<{os.getpid()}>"),
         ("%(wait)s %(app)s %(write)s", "1.500 1250.000 0.500"),
         ("%({Host}i)s %({x}i)s %({none}i)s", "example.org 1,2 -"),
         ("%({content-type}o)s %({X-Y}o)s %({none}o)s", "text/plain \\xe9 -"),
@@ -393,6 +392,10 @@ def test_a_write_in_pieces_is_completed(tmp_path: Path, monkeypatch: pytest.Monk
 )
 def test_atoms(form: str, text: str) -> None:
     assert line(form) == text
+
+
+def test_the_atom_of_the_process() -> None:
+    assert line("%(p)s") == f"<{os.getpid()}>"
 
 
 def test_atoms_of_another_request() -> None:

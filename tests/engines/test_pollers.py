@@ -6,10 +6,10 @@ import struct
 
 import pytest
 
+from stoker.engines.base import ERR, HUP, IN, OUT
 from stoker.engines.epoll import EpollPoller
 from stoker.engines.nonblocking import NonblockingPoller
 from stoker.engines.poll import PollPoller
-from stoker.engines.readiness import ERR, HUP, IN, OUT
 from stoker.engines.select import SelectPoller
 
 MAKERS = {
