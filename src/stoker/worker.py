@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import faulthandler
 import importlib
+import importlib.util
 import itertools
 import os
 import random
@@ -23,7 +24,7 @@ from typing import Any
 from stoker import __version__, engines, log, stats
 from stoker import build as how_built
 from stoker.connection import ENDING, INFINITY, RETIRING, RUNNING, STOPPING, Clock, Connection, Handler, Job
-from stoker.errors import BootError
+from stoker.errors import BootError, ConfigError
 
 EXIT_BOOT = 3  # the application cannot be imported
 
@@ -198,6 +199,15 @@ class Worker:
         import setproctitle
 
         setproctitle.setproctitle(f"{self._label} {state}")
+
+
+def require(config: Any) -> None:
+    """Raise ConfigError if the engine cannot run here, or the event loop that was asked for is not installed."""
+    reason = engines.unavailable(config.engine)
+    if reason:
+        raise ConfigError(f"engine {config.engine} cannot run here: {reason}")
+    if config.loop == "uvloop" and importlib.util.find_spec("uvloop") is None:
+        raise ConfigError("loop uvloop: the package 'uvloop' is not installed: pip install 'stoker[uvloop]'")
 
 
 def capacity(config: Any) -> int:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -200,6 +201,40 @@ def test_check_config_patches_as_gevent_does(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(APP + "from gevent import monkey\nassert monkey.is_module_patched('socket')\n")
     assert run(tmp_path, "mine:app", "--check-config", "--engine", "gevent").returncode == 0
     assert run(tmp_path, "mine:app", "--check-config").returncode == 3
+
+
+HIDE = """
+    import importlib.util, sys
+    find = importlib.util.find_spec
+    importlib.util.find_spec = lambda name, *more: None if name in ("gevent", "uvloop") else find(name, *more)
+    from stoker.cli import main
+    sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--engine", "gevent"], "engine gevent cannot run here: the package 'gevent' is not installed: pip install"),
+        (["--engine", "asyncio", "--loop", "uvloop"], "the package 'uvloop' is not installed: pip install"),
+    ],
+)
+@pytest.mark.parametrize("check", [True, False])
+def test_what_is_not_installed_is_refused_at_the_start(
+    words: list[str], complaint: str, check: bool, tmp_path: Path
+) -> None:
+    outcome = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(HIDE), "m:a", *words, *["--check-config"][: int(check)]],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert outcome.returncode == 2
+    assert complaint in outcome.stderr
+    assert outcome.stderr.startswith("stoker: ")
 
 
 def test_a_full_standard_output_is_no_traceback(tmp_path: Path) -> None:
