@@ -13,6 +13,7 @@ A write that fails never stops the server: it is counted, and the next line that
 
 import base64
 import binascii
+import functools
 import json
 import os
 import re
@@ -319,7 +320,12 @@ def _user(entry: AccessEntry) -> str:
 
 
 def _clock(entry: AccessEntry) -> str:
-    return time.strftime("[%d/%b/%Y:%H:%M:%S %z]", time.localtime(entry.started))
+    return _clock_of(int(entry.started))
+
+
+@functools.lru_cache(maxsize=8)
+def _clock_of(second: int) -> str:
+    return time.strftime("[%d/%b/%Y:%H:%M:%S %z]", time.localtime(second))
 
 
 def _path(entry: AccessEntry) -> str:
