@@ -73,8 +73,8 @@ class Worker:
     # What the engine calls.
 
     def ready(self) -> None:
-        self.row.state = stats.READY
         self.title("ready")
+        self.row.state = stats.READY
         self.tell(b"R")
 
     def start_job(self, job: Job, done: Callable[[], None]) -> None:

@@ -31,6 +31,11 @@ _ACCEPTS = 64  # accepted before others have their turn
 _PATIENCE = 1.0  # seconds in which a killed greenlet may come to its end
 _PROBE = 1.0  # seconds between two looks for a reset while a handler sleeps over unread bytes
 _poll = monkey.get_original("select", "poll")
+_close = monkey.get_original("os", "close")  # gevent's own closes a socket only after the hub's next turn
+
+
+def _nothing() -> None:
+    """What the hub calls in a turn that is taken for its own sake."""
 
 
 def is_dead(fd: int) -> bool:
@@ -228,6 +233,7 @@ class GeventEngine(Engine):
             listener = self.listening.get(fd)
             if listener is not None:
                 self.take(listener)
+                self.loop.run_callback(_nothing)  # a turn soon, for gevent to close what the door has refused
             elif fd in self.service.watched:
                 self.service.watched[fd]()
         for connection in self.timers.due(self.clock.now):
@@ -338,6 +344,12 @@ class GeventEngine(Engine):
             self.accepted(connection)
             self.greenlets[connection] = gevent.spawn(self._serve, connection)
         return False
+
+    def ended(self, connection: Connection) -> None:
+        fd, connection.fd = connection.fd, -1
+        super().ended(connection)
+        if fd >= 0:
+            _close(fd)
 
     def _serve(self, connection: Connection) -> None:
         """The life of one connection, in its greenlet."""
