@@ -101,8 +101,9 @@ cdef class Connection:
     cdef public int want
     cdef public double filed
     cdef public double stalled
-    cdef public object progress
+    cdef public double progress
     cdef public bint readable
+    cdef public bint ended
     cdef public bint woken
     cdef public object waker
     cdef object __weakref__

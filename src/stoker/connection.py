@@ -23,8 +23,11 @@ CALL while that is out. Only ``wake()`` may be called by anybody, at any time, f
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
+import sys
+import termios
 from collections.abc import Callable, Generator
 from typing import Any, Final, Protocol
 
@@ -189,8 +192,9 @@ class Connection:
         self.want = 0
         self.filed = INFINITY
         self.stalled = INFINITY  # the write deadline; INFINITY while nothing is stuck
-        self.progress = 0  # the value of `sent` when `stalled` was set
+        self.progress = 0.0  # the value of `taken()` when `stalled` was set; while lingering, when that ends
         self.readable = False  # under edge trigger: told once, so remembered
+        self.ended = False  # under edge trigger: the peer's end has been told, though bytes before it may be unread
         self.woken = False
         self.waker: Callable[[Connection], None] | None = None
 
@@ -217,6 +221,9 @@ class Connection:
 
     def flush(self) -> bool:
         """Send until the queue is empty (True) or the kernel takes no more (False). Raises OSError."""
+        if self._more and self._offset == 0:
+            self._more.insert(0, self._first)
+            self._next()  # what is short goes with what follows it
         while self._first is not None:
             if type(self._first) is bytes:
                 count = send_now(self.fd, self._first, self._offset)
@@ -236,6 +243,17 @@ class Connection:
             if ended:
                 self._next()
         return True
+
+    def taken(self) -> int:
+        """How many bytes the peer's kernel has taken.
+
+        A full send buffer tells of room when a third of it is free, which may be megabytes: too coarse to tell a client
+        that reads slowly from one that does not read.
+        """
+        try:
+            return self.sent - int.from_bytes(fcntl.ioctl(self.fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        except OSError:
+            return self.sent
 
     def drain(self, low: int) -> bool:
         """Where blocking is allowed: send until at most ``low`` bytes are queued; True if woken before.

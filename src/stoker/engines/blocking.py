@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from stoker.connection import BlockingIO, _Woken
 
 _TICK = 1.0  # seconds in recv(2) and send(2) between two looks at the deadline
-_LINGER = 2.0
-_LINGER_BYTES = 1 << 20
+_LINGER = 2.0  # seconds after its last byte that a peer is given to close its own end
+_LINGER_MAX = 10.0  # ... and in all
 _RECEIVE = (1).to_bytes(8, "little") + bytes(8)  # a struct timeval of 1 s
 _SEND = bytes(8) + (1000).to_bytes(8, "little")  # 1 ms: a send takes what there is room for, waiting is poll's
 
@@ -70,8 +70,9 @@ def serve(connection: Connection, io: BlockingIO) -> None:
 def watch_progress(connection: Connection, timeout: float) -> float:
     """Seconds left for the next byte to go out. Raises WriteStalled when there are none."""
     now = time.monotonic()
-    if connection.stalled == INFINITY or connection.sent != connection.progress:
-        connection.progress = connection.sent
+    taken = connection.taken()
+    if connection.stalled == INFINITY or taken != connection.progress:
+        connection.progress = taken
         connection.stalled = now + timeout
     if connection.stalled <= now:
         raise WriteStalled
@@ -85,13 +86,12 @@ def linger(connection: Connection, io: BlockingIO) -> None:
     shutdown(connection.fd, socket.SHUT_WR)
     connection.rest = 0
     connection.wakeable = False
-    connection.deadline = time.monotonic() + _LINGER
-    thrown = 0
-    while thrown < _LINGER_BYTES:
+    until = time.monotonic() + _LINGER_MAX
+    while True:
+        connection.deadline = min(time.monotonic() + _LINGER, until)
         data = io.recv(connection)
         if not isinstance(data, bytes) or not data:
             return
-        thrown += len(data)
 
 
 class PollIO:

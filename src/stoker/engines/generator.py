@@ -35,8 +35,8 @@ from stoker.engines.scheduler import READ, SLEEP, TURN, WRITE, Scheduler, Steps,
 from stoker.plain import recv_now, resume
 
 _ACCEPTS = 64  # accepted in one step
-_LINGER = 2.0  # seconds that a closed connection is given to close its own end
-_LINGER_BYTES = 1 << 20
+_LINGER = 2.0  # seconds after its last byte that a peer is given to close its own end
+_LINGER_MAX = 10.0  # ... and in all
 
 
 class GeneratorEngine(Engine):
@@ -247,16 +247,15 @@ class GeneratorEngine(Engine):
             return
         connection.rest = BUSY
         shutdown(connection.fd, socket.SHUT_WR)
-        until = time.monotonic() + _LINGER
-        thrown = 0
-        while thrown < _LINGER_BYTES and time.monotonic() < until:
+        end = time.monotonic() + _LINGER_MAX
+        until = end - _LINGER_MAX + _LINGER
+        while time.monotonic() < until:
             data = recv_now(connection.fd)
             if data == b"":
                 return
-            if data is None:
-                yield READ, connection.fd, until
-            else:
-                thrown += len(data)
+            if data is not None:
+                until = min(time.monotonic() + _LINGER, end)
+            yield READ, connection.fd, until  # also when there is more: the others have their turn
 
     def reset(self, connection: Connection) -> None:
         """The peer is gone, or must go, while a job is out: tell the job, and wait until it has ended."""

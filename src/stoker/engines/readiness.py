@@ -44,8 +44,9 @@ if not cython.compiled:
 _OFF = -1  # not registered at all
 
 _ACCEPTS = 64  # accepted in one turn under level trigger; the next turn goes on
-_LINGER = 2.0  # seconds that a closed connection is given to close its own end
-_LINGER_BYTES = 1 << 20
+_LINGER = 2.0  # seconds after its last byte that a peer is given to close its own end
+_LINGER_MAX = 10.0  # ... and in all
+_LINGER_READS = 16  # receives in one turn from a peer that is still sending
 
 
 class Poller(Protocol):
@@ -191,6 +192,8 @@ class ReadinessLoop(Engine):
                     self.advance(connection, None)
                 elif connection.ask == RECV:
                     self.receive(connection)
+                elif connection.ask == DONE:
+                    self.linger(connection)
 
     def ring(self) -> None:
         """Have the loop turn. From any thread."""
@@ -250,6 +253,8 @@ class ReadinessLoop(Engine):
         ask = connection.ask
         if bits & IN or bits & RDHUP:
             connection.readable = True
+            if bits & RDHUP:
+                connection.ended = True
         if ask == AWAY:  # a job is out: hands off
             if bits & (HUP | ERR):
                 self.reset(connection)
@@ -290,7 +295,7 @@ class ReadinessLoop(Engine):
             else:
                 self.park(connection)
             return
-        if len(data) < CHUNK and data:
+        if len(data) < CHUNK and data and not connection.ended:
             connection.readable = False  # an edge comes with the next byte; the end of the stream tells itself by RDHUP
         self.advance(connection, data)
 
@@ -354,8 +359,9 @@ class ReadinessLoop(Engine):
 
     def stall(self, connection: Connection) -> None:
         """The kernel is full: wait for room, and for progress within the write timeout."""
-        if connection.stalled == INFINITY or connection.sent != connection.progress:
-            connection.progress = connection.sent
+        taken = connection.taken()
+        if connection.stalled == INFINITY or taken != connection.progress:
+            connection.progress = taken
             connection.stalled = self.clock.now + self.write_timeout
             if connection.stalled < connection.filed:
                 self.timers.file(connection, connection.stalled)
@@ -388,19 +394,19 @@ class ReadinessLoop(Engine):
         now = self.clock.now
         ask = connection.ask
         if connection.stalled <= now:
-            if connection.sent != connection.progress:
+            if connection.taken() != connection.progress:
                 self.stall(connection)
             else:
                 self.fail(connection, "the client took nothing for the whole write timeout")
         elif connection.stalled < INFINITY:
             self.timers.file(connection, connection.stalled)
-        elif ask == DONE:
+        elif ask == DONE and connection.deadline <= now:
             self.finish(connection)
         elif ask == RECV and connection.deadline <= now:
             self.receive(connection)  # what came at the last moment to an idle connection is still read
         elif ask == SLEEP and connection.deadline <= now:
             self.advance(connection, None)
-        elif ask in (RECV, SLEEP):
+        elif ask in (RECV, SLEEP, DONE):
             self.timers.file(connection, connection.deadline)
 
     def call(self, connection: Connection) -> bool:
@@ -465,7 +471,7 @@ class ReadinessLoop(Engine):
             return
         connection.rest = BUSY
         shutdown(connection.fd, socket.SHUT_WR)
-        connection.progress = 0
+        connection.progress = self.clock.now + _LINGER_MAX
         connection.deadline = self.clock.now + _LINGER
         connection.filed = INFINITY
         self.timers.file(connection, connection.deadline)
@@ -473,18 +479,20 @@ class ReadinessLoop(Engine):
         self.linger(connection)
 
     def linger(self, connection: Connection) -> None:
-        """Throw away what still comes, until the end of the stream, a bound, or the deadline."""
-        while True:
+        """Throw away what still comes, until its end or the deadline; in portions, for the others' sake."""
+        for _ in range(_LINGER_READS):
             try:
                 data = recv_now(connection.fd)
             except OSError:
                 data = b""
             if data is None:
                 return
-            connection.progress += len(data)
-            if not data or connection.progress > _LINGER_BYTES:
+            if not data:
                 self.finish(connection)
                 return
+            connection.deadline = min(self.clock.now + _LINGER, connection.progress)
+        if self.edge:
+            self.ready.append(connection)  # no edge will come for what is there already
 
     def finish(self, connection: Connection) -> None:
         """Forget a connection."""
