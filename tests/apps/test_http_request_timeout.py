@@ -74,9 +74,7 @@ def test_the_client_gets_a_503_and_the_log_the_stack(configuration: str, way: st
             assert client.closed()
         assert response.status == 503
         assert LIMIT <= time.monotonic() - started < LIMIT + 2
-        log = server.logs(
-            f"GET /{way}?x has had its {LIMIT} s (--request-timeout) and is ended: 0."
-        )
+        log = server.logs(f"GET /{way}?x has had its {LIMIT} s (--request-timeout) and is ended: 0.")
         assert f"in {way}" in log, "the stack of the guilty one"
         assert "Traceback" not in log
         assert server.get("/quick").body == b"quick"
