@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import socket
 import struct
 import sys
@@ -13,6 +15,9 @@ from stoker.connection import BUSY, CALL, DONE, IDLE, RECV, WAITING, WOKEN, Conn
 from stoker.worker import Worker
 
 Steps = Generator[int, Any, None]
+POOLED = ("nonblocking", "select", "poll", "epoll", "epoll-edge", "generator", "greenlet", "asyncio")
+PRECISE = 0.025  # seconds that a deadline may be late
+DATA = hashlib.shake_128(b"stoker").digest(1 << 22)
 BLOCKING = ("process", "thread")  # a receive looks at its deadline once a second
 
 
@@ -176,3 +181,7 @@ def timed(function: Callable[[], Any]) -> float:
     start = time.monotonic()
     function()
     return time.monotonic() - start
+
+
+def open_file(path: object) -> int:
+    return os.open(str(path), os.O_RDONLY | os.O_CLOEXEC)

@@ -222,6 +222,20 @@ def test_a_worker_whose_master_is_gone_drains(configuration):
         assert engine.wait() == 0
 
 
+@pytest.mark.parametrize("how", ["byte", "signal"])
+def test_reopening_the_logs_disturbs_nobody(configuration, how):
+    with running(configuration, echo) as engine, engine.connect() as client:
+        for _ in range(3):
+            if how == "byte":
+                engine.tell(signal.SIGUSR1)
+            else:
+                os.kill(engine.pid, signal.SIGUSR1)
+            for _ in range(5):
+                client.send(b"ping")
+                assert client.recv(10) == b"ping"
+                time.sleep(0.005)
+
+
 def test_a_stop_of_an_idle_worker_is_quick(configuration):
     with running(configuration, echo) as engine:
         start = time.monotonic()

@@ -7,35 +7,23 @@ keeps in memory is shared with the next one: the pages are copied when they are 
 The parent accepts, closes its copy of the socket, and runs no other thread, since fork copies only the thread that
 calls it, with the locks of all. It tells children what to do by signals, which are what worker and master use between
 them: SIGTERM drain, SIGHUP retire, SIGINT end now. Each child counts in a row of shared memory.
-
-A child must never outlive its worker. The end of a pipe would tell it so only while it waits; blocked in the
-application it would not look. So the kernel is asked to kill it with its parent: prctl(2), PR_SET_PDEATHSIG.
 """
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import signal
-import socket
 import sys
 import time
 from collections import deque
 from types import FrameType
-from typing import Any, NoReturn
 
 from stoker import log, stats
-from stoker.connection import BUSY, ENDING, IDLE, STOPPING, Connection, Service, _Woken, shutdown
+from stoker.connection import STOPPING, Connection, Service
 from stoker.engines.acceptloop import AcceptLoop
-from stoker.engines.base import LATE
-from stoker.engines.blocking import SocketIO, serve
-from stoker.errors import Ended
+from stoker.engines.child import HEARD, address, run_child
 
-_PR_SET_PDEATHSIG = 1
-_prctl = ctypes.CDLL(None, use_errno=True).prctl
-
-_HEARD = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
 _LAST_WORDS = 0.3  # seconds that a child which has to end now is given for its `finally`, before SIGKILL
 _SUMMING = 0.1  # seconds between two sums over all children
 
@@ -84,7 +72,7 @@ class ProcessEngine(AcceptLoop):
         self.connections.add(connection)
         self.row.connections = len(self.connections)
         # Until it has its own handlers a child would write a signal's number to the pipe that it shares with us.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
         try:
             pid = os.fork()
         except OSError as error:
@@ -149,7 +137,7 @@ class ProcessEngine(AcceptLoop):
         child = self.children.pop(pid)
         if os.WIFSIGNALED(status) and not child.connection.failure:
             name = signal.Signals(os.WTERMSIG(status)).name
-            log.error(f"the process {pid} of {_address(child.connection)} was ended by {name}")
+            log.error(f"the process {pid} of {address(child.connection)} was ended by {name}")
         self.requests += child.row.requests
         self.errors += child.row.errors
         child.row.clear()
@@ -184,92 +172,5 @@ class ProcessEngine(AcceptLoop):
         return True
 
 
-class ChildIO(SocketIO):
-    """Waiting in a child, which shows the parent since when it has been idle."""
-
-    def __init__(self, connection: Connection, write_timeout: float, row: stats.Row) -> None:
-        super().__init__(connection, write_timeout)
-        self.row = row
-
-    def recv(self, connection: Connection) -> bytes | _Woken | None:
-        if connection.rest != IDLE:
-            return super().recv(connection)
-        self.row.idle_since = time.monotonic()
-        try:
-            return super().recv(connection)
-        finally:
-            self.row.idle_since = 0.0
-
-
-class Life:
-    """What a child is to the service instead of an engine: it serves one connection, and is told of signals.
-
-    :ivar worker: the worker's row, where the reason for an end can be seen
-    """
-
-    def __init__(self, connection: Connection, service: Service, worker: stats.Row) -> None:
-        self.connection = connection
-        self.service = service
-        self.worker = worker
-
-    def changed(self) -> None:
-        """The phase has changed. Called by a signal handler, between any two steps of the child's work."""
-        connection = self.connection
-        if self.service.phase == ENDING:
-            late = self.worker.state in (stats.RETIRING, stats.DRAINING)
-            connection.failure = connection.failure or (LATE if late else "the server is stopping")
-            shutdown(connection.fd, socket.SHUT_RDWR)  # in case that somebody catches what comes now
-            raise Ended
-        if self.service.phase == STOPPING and connection.rest != BUSY:
-            shutdown(connection.fd, socket.SHUT_RD)
-
-    def signalled(self, number: int) -> None:
-        """No other signal concerns a child."""
-
-
-def run_child(engine: ProcessEngine, connection: Connection, row: stats.Row, mask: Any) -> NoReturn:
-    """The life of a child, from fork to exit.
-
-    :param mask: the signals that were blocked before fork
-    """
-    status = 1
-    try:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != engine.pid:  # it died before the kernel was asked
-            os._exit(status)
-        row.pid = os.getpid()
-        service = engine.service
-        engine.door.close()
-        service.become_child(row, _address(connection), Life(connection, service, engine.row))
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for number in _HEARD:
-            signal.signal(number, lambda number, frame: _obey(service, number, frame))
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        connection.generator = service.handler(connection)
-        io = ChildIO(connection, service.config.write_timeout, row)
-        serve(connection, io)
-        signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
-        status = 0
-    except Ended:
-        status = 0
-    except BaseException:
-        log.exception("the process of a connection failed")
-    finally:
-        try:
-            sys.stdout.flush()
-            sys.stderr.flush()
-        finally:
-            os._exit(status)  # not by way of the parent's atexit functions, nor of its stack
-
-
-def _obey(service: Service, number: int, frame: FrameType | None) -> None:
-    service.obey(bytes([number]))
-
-
 def _nothing(number: int, frame: FrameType | None) -> None:
     """The loop does the work, when the wakeup descriptor speaks."""
-
-
-def _address(connection: Connection) -> str:
-    peer = connection.peer
-    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else connection.listener.address
