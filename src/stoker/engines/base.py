@@ -7,7 +7,7 @@ import socket
 import time
 from typing import Any
 
-from stoker.connection import BUSY, ENDING, INFINITY, RUNNING, STOPPING, Connection, Service, shutdown
+from stoker.connection import BUSY, ENDING, INFINITY, RETIRING, RUNNING, STOPPING, Connection, Service, shutdown
 from stoker.engines.accept import Door
 
 # Interest and events; the values are those of poll(2) and epoll(7).
@@ -67,11 +67,13 @@ class Engine:
         phase = self.service.phase
         if phase == RUNNING:
             return
-        if phase == STOPPING:
+        # With --reuse-port nobody else may be there to accept who is queued at this worker's own listeners.
+        if phase == STOPPING or (phase == RETIRING and self.service.config.reuse_port):
             self._listeners_until = time.monotonic() + _LAST_CALL
-            self.rouse()
         else:
             self.close_listeners()
+        if phase == STOPPING:
+            self.rouse()
         if phase == ENDING:
             self.abort("the server is stopping")
 
@@ -92,7 +94,7 @@ class Engine:
     def stopped(self) -> bool:
         """Once a turn, when the phase is past RUNNING: goes on with the stop; True when all is done."""
         now = self.clock.now
-        if self.service.phase == STOPPING and self.service.listeners and now >= self._listeners_until:
+        if self.service.phase < ENDING and self.service.listeners and now >= self._listeners_until:
             emptied = [self.take(listener) for listener in self.service.listeners]
             if all(emptied):
                 self.close_listeners()

@@ -213,7 +213,9 @@ class Crew:
         self.totals.add(worker.row)
         worker.row.clear()
         slot = next((one for one in self.slots if worker in (one.worker, one.successor)), None)
-        if worker.leaving or self._stopping:
+        if worker.leaving and not worker.ready:
+            log.info(f"{worker} is given up before it was ready")
+        elif worker.leaving or self._stopping:
             log.info(f"{worker} {how(status)}" if worker.killed or status else f"{worker} has ended")
         if slot is None or self._stopping:
             return True
