@@ -20,6 +20,7 @@ from stoker import build
 from stoker.http.request import MORE, REFUSED, REQUEST, Limits, RequestParser
 
 SENT = [case.sent for case in CASES if len(case.sent) < 1000]
+GOOD = [case.sent for case in CASES if len(case.sent) < 1000 and case.end == "clean" and not case.options]
 PIECES = [
     *[
         b"GET ",
@@ -149,7 +150,7 @@ def mutations(seed: int, count: int) -> Iterator[Outcome]:
     for case in CASES:
         yield drive(case.parser(), cut(case.sent, [len(case.sent) // 2]))
     for _ in range(count):
-        data = bytearray(chance.choice(SENT) + chance.choice(SENT))
+        data = bytearray(chance.choice(GOOD) + chance.choice(SENT))
         for _ in range(chance.randint(1, 3)):
             place = chance.randrange(len(data))
             data[place : place + chance.randint(0, 4)] = chance.choice([*PIECES, bytes((chance.randrange(256),))])

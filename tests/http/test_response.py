@@ -448,6 +448,27 @@ def test_the_order_of_calls() -> None:
         writer.head(DATE)
 
 
+def test_nothing_is_sent_after_the_end() -> None:
+    """An application may keep the write() of PEP 3333 and call it later; that may not get into the next response."""
+    writer = started()
+    writer.head(DATE)
+    assert writer.end() == b"0\r\n\r\n"
+    assert writer.end() == b""
+    with pytest.raises(ApplicationError, match="had ended"):
+        writer.frame(b"late")
+    with pytest.raises(ApplicationError, match="had ended"):
+        writer.file(5)
+    writer = started()
+    writer.one(b"hello", DATE)
+    assert writer.end() == b""
+    with pytest.raises(ApplicationError, match="had ended"):
+        writer.frame(b"late")
+    writer.begin("GET", 1, True)
+    writer.start("200 OK", [])
+    writer.head(DATE)
+    assert writer.frame(b"x") == b"1\r\nx\r\n"
+
+
 @pytest.mark.parametrize("block", ["text", bytearray(b"x"), memoryview(b"x"), None, 5, ["x"]])
 def test_blocks_of_another_type(block: Any) -> None:
     with pytest.raises(ApplicationError, match="not bytes"):

@@ -12,7 +12,7 @@ cdef dict _STATUS_LINES
 
 cdef class ResponseWriter:
     cdef bytes server, line, block
-    cdef bint head_only, chunked, own_date, own_server, close
+    cdef bint head_only, chunked, over, own_date, own_server, close
     cdef int minor
     cdef Py_ssize_t declared
     cdef public bint keep_alive

@@ -119,6 +119,7 @@ class ResponseWriter:
         self.short = False
         self.body_allowed = True
         self.chunked = False
+        self.over = False  # the response has ended: what comes later may not be taken for the next one
         self.line = b""  # the status line
         self.block = b""  # the application's fields
         self.own_date = False  # the application sent Date, Server
@@ -150,6 +151,7 @@ class ResponseWriter:
         self.short = False
         self.body_allowed = True
         self.chunked = False
+        self.over = False
 
     def start(self, status: object, headers: object) -> None:
         """Take the status and the fields of ``start_response``; again, as long as the head was not sent.
@@ -288,6 +290,7 @@ class ResponseWriter:
         """
         self.must_be_started()
         block = _block(body)
+        self.over = True
         length = self.length
         size = len(block)
         if not self.body_allowed:
@@ -331,6 +334,8 @@ class ResponseWriter:
         """Count `count` more bytes of the body; return how many of them may go out."""
         if not self.sent_head:
             raise RuntimeError("the head of this response has not been sent")
+        if self.over:
+            raise ApplicationError("the application wrote to a response that had ended")
         if not self.body_allowed:
             return 0
         if 0 <= self.length < self.sent + count:
@@ -342,7 +347,7 @@ class ResponseWriter:
     def frame(self, data: object) -> bytes:
         """Return one block of the body as it goes on the wire, cut where the declared Content-Length ends.
 
-        Raises ApplicationError for a block that is not bytes.
+        Raises ApplicationError for a block that is not bytes, or comes after the end.
         """
         block = _block(data)
         size = len(block)
@@ -359,9 +364,12 @@ class ResponseWriter:
         return b"", count, b""
 
     def end(self) -> bytes:
-        """Return what ends the body; note whether it was shorter than declared: then the connection must be closed."""
+        """Return what ends the body, once; if it was shorter than declared, the connection must be closed."""
         if not self.sent_head:
             raise RuntimeError("the head of this response has not been sent")
+        if self.over:
+            return b""
+        self.over = True
         if self.chunked:
             return b"0\r\n\r\n"
         if self.body_allowed and self.sent < self.length:
