@@ -167,10 +167,10 @@ def slow_client(address: tuple[str, int], size: int = 8192) -> socket.socket:
     return client
 
 
-def best_of(tries: int, measure: Callable[[], float], enough: float) -> float:
+def best_of(measure: Callable[[], float], enough: float) -> float:
     """The smallest of a few measurements: what the engine takes, not what its neighbours on the machine take."""
     best = float("inf")
-    for _ in range(tries):
+    for _ in range(12):
         best = min(best, measure())
         if best <= enough:
             break
