@@ -16,6 +16,7 @@ from stoker.apps.operations import Conn, Operation, Steps, Task, current
 from stoker.connection import INFINITY, SLEEP, Connection, Handler
 
 _RECEIVING = ("recv", "recv_line")
+_AT_ONCE = ("send", "sendfile", "close")  # their steps may be begun here and ended by the connection's generator
 
 
 class _Cancelled(Exception):
@@ -43,6 +44,13 @@ class TaskConn(Conn):
             return (yield from asyncio.sleep(next(steps)).__await__())
         if self._over:
             raise ConnectionResetError(104, self.connection.failure or "the connection is over")
+        if operation.name in _AT_ONCE or (operation.name == "recv" and self._buffer):
+            try:
+                next(steps)  # most often there is nothing to wait for
+            except StopIteration as end:
+                if self.connection.size:
+                    self.connection.wake()  # what was queued goes out with the next turn
+                return end.value
         future = self.loop.create_future()
         future.add_done_callback(self._settled)
         self.requests.append((operation, future))

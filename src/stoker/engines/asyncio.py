@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import importlib.util
+from _thread import get_ident
 
 from stoker.connection import Service
 from stoker.engines.epoll import EpollPoller
@@ -25,6 +26,7 @@ class AsyncioEngine(ReadinessLoop):
         self._descriptor = poller.fileno()
         self._timer: asyncio.TimerHandle | None = None
         self._soon = False
+        self._thread = get_ident()
 
     def run(self) -> None:
         choice = self.service.config.loop
@@ -48,6 +50,14 @@ class AsyncioEngine(ReadinessLoop):
             self.close()
             asyncio.set_event_loop(None)
             loop.close()
+
+    def ring(self) -> None:
+        """A handler's Task rings for each operation: on the loop's own thread that takes no system call."""
+        if get_ident() != self._thread:
+            super().ring()
+        elif not self._soon:
+            self._soon = True
+            self.loop.call_soon(self._on_soon)
 
     def _on_signal(self, number: int) -> None:
         self.service.obey(bytes([number]))
