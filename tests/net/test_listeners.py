@@ -16,7 +16,7 @@ import pytest
 from stoker import log
 from stoker.config import Config
 from stoker.net import listeners
-from stoker.net.listeners import Listener, ListenError, close_slot, hand_over, open_listeners, open_slot
+from stoker.net.listeners import Listener, ListenError, hand_over, open_listeners, open_slot
 
 
 def ipv6() -> bool:
@@ -209,8 +209,7 @@ def test_one_more_slot_and_one_less(listen: Open) -> None:
     [first] = listen("127.0.0.1:0", reuse_port=True, workers=1)
     second = open_slot(config, first, 1)
     assert second[0].sock.getsockname() == first[0].sock.getsockname()
-    close_slot(second)
-    assert second[0].fileno() == -1
+    second[0].close()
     exchange(first[0])
 
 
@@ -516,7 +515,9 @@ def bind(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 def test_who_is_queued_is_served_and_later_ones_are_refused(listen: Open, bind: str) -> None:
     [[listener]] = listen(bind)
+    assert not listener.queued()
     early = [connect(listener) for _ in range(5)]
+    assert listener.queued()
     early[0].sendall(b"0")
     name = listener.sock.getsockname()
     assert listener.refuse_new() is True

@@ -166,6 +166,35 @@ def test_term_while_the_workers_import(start: Start) -> None:
     assert time.monotonic() - begun < 3
 
 
+@pytest.mark.parametrize("reuse_port", ["false", "true"])
+def test_term_while_the_workers_import_and_somebody_is_queued(start: Start, reuse_port: str) -> None:
+    server = start(workers=2, boot=1, reuse_port=reuse_port)
+    server.wait_log("listening")
+    wait_for(lambda: len(server.workers()) == 2, "the workers")
+    clients = [server.connect() for _ in range(10)]
+    for client in clients:
+        client.sendall(b"hello\n")
+    server.kill()
+    server.wait_log("SIGTERM: stopping")
+    for client in clients:
+        assert request(client, "")[1] == "hello 0"
+        client.close()
+    assert server.wait() == 0
+
+
+def test_reuse_port_one_less_before_it_was_ready_loses_nobody(start: Start) -> None:
+    """The kernel spreads connections over a new listener before its worker can accept."""
+    server = start(workers=1, boot=0.3, reuse_port="true").ready()
+    with Counting(server) as counting:
+        for turn in range(5):
+            server.kill(signal.SIGTTIN)
+            server.wait_log("SIGTTIN: one worker more", turn + 1)
+            server.kill(signal.SIGTTOU)
+            server.wait_log("SIGTTOU: one worker less", turn + 1)
+            counting.more()
+    assert counting.failures == []
+
+
 def test_when_the_master_dies_the_workers_drain(start: Start) -> None:
     server = start(workers=2, slow=0.5).ready(2)
     workers = server.workers()

@@ -14,6 +14,7 @@ import array
 import contextlib
 import errno
 import os
+import select
 import socket
 import stat
 import struct
@@ -83,6 +84,12 @@ class Listener:
     def fileno(self) -> int:
         """The descriptor, -1 when closed."""
         return self.sock.fileno()
+
+    def queued(self) -> bool:
+        """Whether somebody waits to be accepted."""
+        poller = select.poll()
+        poller.register(self.sock, select.POLLIN)
+        return bool(poller.poll(0))
 
     def refuse_new(self) -> bool:
         """From now on nobody can connect; who is queued can still be accepted. May be called again.
@@ -204,14 +211,6 @@ def open_slot(config: Config, first: Sequence[Listener], slot: int, given: Seque
                         listener.close()
                 raise
     return listeners
-
-
-def close_slot(listeners: Iterable[Listener]) -> None:
-    """Close what only this slot has; new clients are refused first, so that a worker may still accept who is queued."""
-    for listener in listeners:
-        if listener.slot is not None:
-            listener.refuse_new()
-            listener.close()
 
 
 def _open(bind: str, config: Config, others: Sequence[Listener]) -> list[Listener]:

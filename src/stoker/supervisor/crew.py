@@ -19,7 +19,7 @@ from collections.abc import Callable
 from stoker import log
 from stoker.config import Config, envfile
 from stoker.errors import BootError
-from stoker.net.listeners import Listener, close_slot, open_slot
+from stoker.net.listeners import Listener, open_slot
 from stoker.stats import Board, Row
 from stoker.supervisor.loop import Loop
 from stoker.supervisor.privileges import Identity
@@ -132,6 +132,7 @@ class Crew:
         while one.slot >= len(self.slots):
             self.slots.append(Slot(len(self.slots), self._listeners(len(self.slots))))
         self.slots[one.slot].worker = worker
+        worker.listeners = self.slots[one.slot].listeners
         self._started = True
 
     def reload(self, config: Config, farewell: int) -> None:
@@ -165,12 +166,12 @@ class Crew:
         """Have every worker end: SIGTERM drains them, SIGINT does not, SIGKILL ends them at once."""
         self._stopping = True
         self._rollout = None
-        patience = self.config.graceful_timeout + MARGIN if number == signal.SIGTERM else HASTE
+        needed = {worker for worker in self.workers.values() if number == signal.SIGTERM and self._needed(worker)}
         for worker in self.workers.values():
             if number == signal.SIGKILL:
                 worker.kill()
-            elif worker.ready:
-                self._dismiss(worker, number, patience)
+            elif worker.ready or worker in needed:
+                self._dismiss(worker, number)
             else:
                 self._discard(worker)
 
@@ -251,6 +252,7 @@ class Crew:
             return None
         theirs.close()
         worker = Worker(pid, row, slot.index, generation, ours)
+        worker.listeners = slot.listeners
         self._enter(worker)
         return worker
 
@@ -298,6 +300,9 @@ class Crew:
             self._loop.remove(worker.control.fileno())
 
     def _is_ready(self, worker: Worker) -> None:
+        if worker.leaving:
+            worker.tell(worker.farewell)
+            return
         log.info(f"{worker} is ready")
         for slot in self.slots:
             if slot.successor is worker:
@@ -374,11 +379,14 @@ class Crew:
                 self._wanted = index
         while len(self.slots) > self._wanted:
             slot = self.slots.pop()
-            if slot.listeners is not self.slots[0].listeners:
-                close_slot(slot.listeners)
+            own = [listener for listener in slot.listeners if listener.slot is not None]
+            for listener in own:
+                listener.refuse_new()
             for worker in (slot.worker, slot.successor):
                 if worker is not None:
                     self._part(worker, signal.SIGHUP)
+            for listener in own:
+                listener.close()
 
     def _listeners(self, index: int) -> list[Listener]:
         first = self.slots[0].listeners
@@ -388,15 +396,27 @@ class Crew:
 
     def _part(self, worker: Worker, number: int) -> None:
         """Part with a worker whose work is done."""
-        if worker.ready:
-            self._dismiss(worker, number, self.config.graceful_timeout + MARGIN)
+        if worker.ready or self._needed(worker):
+            self._dismiss(worker, number)
         else:
             self._discard(worker)
 
-    def _dismiss(self, worker: Worker, number: int, patience: float) -> None:
+    def _needed(self, worker: Worker) -> bool:
+        """Whether somebody is queued whom only this worker could serve, when it is ready."""
+        return any(
+            listener.queued()
+            and not any(one.ready and not one.leaving and listener in one.listeners for one in self.workers.values())
+            for listener in worker.listeners
+        )
+
+    def _dismiss(self, worker: Worker, number: int) -> None:
+        """Have it end in its own way; one that is not ready when it is."""
         worker.leaving = True
+        patience = HASTE if number == signal.SIGINT else self.config.graceful_timeout + MARGIN
         worker.kill_at = min(worker.kill_at, time.monotonic() + patience)
-        worker.tell(number)
+        worker.farewell = number
+        if worker.ready:
+            worker.tell(number)
 
     def _discard(self, worker: Worker) -> None:
         """End a worker that serves nobody yet: it is importing, and cannot hear what it is told."""

@@ -22,7 +22,9 @@ class Worker:
     :ivar born: when it was forked, time.monotonic()
     :ivar ready: it has said that it accepts connections
     :ivar tired: it has asked to be replaced
-    :ivar leaving: it has been told to end
+    :ivar leaving: it has been told to end, or will be as soon as it is ready
+    :ivar farewell: what it is told then
+    :ivar listeners: what it accepts from
     :ivar kill_at: when it is killed if it is still there
     :ivar seen: the turn of its loop that was seen last, and `since` when no other was
     """
@@ -36,6 +38,8 @@ class Worker:
         self.control = control
         self.born = self.since = time.monotonic()
         self.ready = self.tired = self.leaving = self.killed = False
+        self.listeners: list[Listener] = []
+        self.farewell = 0
         self.kill_at = NEVER
         self.seen = 0.0
 
