@@ -16,9 +16,10 @@ cdef class ResponseWriter:
     cdef int minor
     cdef Py_ssize_t declared
     cdef public bint keep_alive
+    cdef public int status  # of a refusal, too, which the application has no part in
     cdef readonly bint started, sent_head, excess, short, body_allowed
-    cdef readonly int status
-    cdef readonly Py_ssize_t length, sent
+    cdef readonly Py_ssize_t length
+    cdef public Py_ssize_t sent
     cdef list last_headers
     cdef Py_ssize_t last_length
     cdef bytes last_length_line, last_head, head_line, head_block, head_date, head_framing, head_connection
