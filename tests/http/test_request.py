@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import h11
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.http.corpus import CASES, Outcome, drive
 
@@ -87,6 +87,8 @@ def messages(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
+# A busy machine is slow, and that is no failure.
+PATIENT = settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SMALL = Limits(request_line=40, fields=5, field_size=40, head=120, body=50)
 MESSAGES = st.one_of(messages(), st.lists(st.sampled_from(PIECES), max_size=40).map(b"".join), st.binary(max_size=60))
 LIMITS = st.sampled_from([Limits(), SMALL])
@@ -97,7 +99,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     return [data[start:stop] for start, stop in pairwise(edges)]
 
 
-@settings(max_examples=600)
+@PATIENT
 @given(data=MESSAGES, limits=LIMITS, places=st.lists(st.integers(0, 400), max_size=8))
 def test_cuts_do_not_matter(data: bytes, limits: Limits, places: list[int]) -> None:
     assert drive(RequestParser(limits), cut(data, places)) == drive(RequestParser(limits), cut(data, []))
@@ -128,7 +130,7 @@ def by_h11(data: bytes) -> list[tuple[bytes, bytes, list[tuple[bytes, bytes]], b
     return requests
 
 
-@settings(max_examples=600)
+@PATIENT
 @given(data=MESSAGES)
 def test_another_parser_agrees_where_it_accepts(data: bytes) -> None:
     """h11 was written by others. Where both accept, they must see the same requests with the same bodies."""

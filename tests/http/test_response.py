@@ -6,7 +6,7 @@ from typing import Any
 
 import h11
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stoker.errors import ApplicationError
@@ -526,7 +526,7 @@ VALUES = st.one_of(
 STATUSES = st.one_of(st.sampled_from(["200 OK", "204 No", "304 No", "404 ", "500 x", "100 x", "200 a\nb"]), TEXT)
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     method=st.sampled_from(["GET", "HEAD", "POST"]),
     status=STATUSES,
