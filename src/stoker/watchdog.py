@@ -7,7 +7,7 @@ Then `RequestTimeout` is thrown at it, by the means that the engine has:
 ==============================  ==================================================================================
 ``process``                     the client is told, and the child ends where it stands
 inline, on the loop's thread    raised by the handler of SIGALRM: it interrupts what sleeps or waits in a system call
-``gevent``                      thrown into the greenlet by the hub, or raised as inline if that greenlet is running
+``greenlet``, ``gevent``        thrown into the greenlet by the hub, or raised as inline if that greenlet is running
 a thread (engine or pool)       PyThreadState_SetAsyncExc: it comes when the thread next runs Python code
 ==============================  ==================================================================================
 
@@ -74,12 +74,14 @@ class Watchdog:
         self.limit: float = config.request_timeout
         self.patience: float = config.graceful_timeout
         self.forks: bool = config.engine == "process"
-        self.greens: bool = config.engine == "gevent" and config.patch
+        self.greens: bool = config.engine in ("greenlet", "gevent")
+        patched: bool = config.engine == "gevent" and config.patch  # there a greenlet is all that a thread is
         self.calls: dict[Any, Call] = {}
         self.planned = INFINITY  # when the alarm comes
-        self.main = 0 if self.greens else _thread.get_ident()
+        self.ident: Any = (lambda: 0) if patched else _thread.get_ident
+        self.main = self.ident()
         # An alarm may come while its own thread holds the lock. Greenlets share one thread and need none.
-        self.lock: Any = contextlib.nullcontext() if self.greens else _thread.RLock()
+        self.lock: Any = contextlib.nullcontext() if patched else _thread.RLock()
         self.current: Any = importlib.import_module("greenlet").getcurrent if self.greens else _nothing
         signal.signal(signal.SIGALRM, self._alarm)
 
@@ -89,7 +91,7 @@ class Watchdog:
         """Application code begins to run, or goes on. From now on RequestTimeout may be thrown at the caller."""
         now = time.monotonic()
         due = now + (_AGAIN if exchange.overdue else max(0.0, self.limit - exchange.application))
-        call = Call(exchange, 0 if self.greens else _thread.get_ident(), self.current(), due)
+        call = Call(exchange, self.ident(), self.current(), due)
         with self.lock:
             self.calls[exchange] = call
             if due < self.planned:
@@ -144,17 +146,11 @@ class Watchdog:
         if running:
             return True
         if on_main:
-            hub = importlib.import_module("gevent").get_hub()
-            hub.loop.run_callback(self._throw, call)
+            self.worker.engine.throw_soon(call.greenlet, RequestTimeout, lambda: self.calls.get(exchange) is call)
         else:
             call.thrown = True
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(call.thread), ctypes.py_object(RequestTimeout))
         return False
-
-    def _throw(self, call: Call) -> None:
-        """Called by gevent's hub: throw into a greenlet, if it still serves the same request."""
-        if self.calls.get(call.exchange) is call:
-            call.greenlet.throw(RequestTimeout)
 
     def _replace(self, call: Call, running: bool, frame: FrameType | None) -> None:
         """The exception did not help."""
@@ -182,10 +178,10 @@ class Watchdog:
     def _stack(self, call: Call, frame: FrameType | None) -> str:
         """The stack of the guilty one; ``frame`` is its innermost, if that is known."""
         if frame is None:
-            if call.greenlet is not None:
-                frame = call.greenlet.gr_frame
-            elif call.thread != self.main:
+            if call.thread != self.main:
                 frame = sys._current_frames().get(call.thread)
+            elif call.greenlet is not None:
+                frame = call.greenlet.gr_frame
         return "".join(traceback.format_stack(frame)).rstrip() if frame is not None else "(it has no stack)"
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import gevent
@@ -382,6 +382,15 @@ class GeventEngine(Engine):
             if connection.waker is None:  # it has never run, and will not
                 del self.greenlets[connection]
                 self.ended(connection)
+
+    def throw_soon(self, greenlet: Any, error: type[BaseException], still: Callable[[], bool]) -> None:
+        """Raise an error where a greenlet waits, if ``still`` says so by then. To be called by a signal's handler."""
+
+        def throw() -> None:
+            if still():
+                greenlet.throw(error)
+
+        self.loop.run_callback(throw)
 
     # Tasks, and waiting of what is no connection.
 

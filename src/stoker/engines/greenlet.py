@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from heapq import heappop, heappush
 from typing import Any
 
@@ -38,6 +38,13 @@ from stoker.engines import FD_SETSIZE
 from stoker.engines.epoll import EpollPoller
 from stoker.engines.readiness import Poller, ReadinessLoop
 from stoker.plain import resume
+
+
+class _Thrown:
+    """An answer that is an error, to be raised where the greenlet waits."""
+
+    def __init__(self, error: type[BaseException]) -> None:
+        self.error = error
 
 
 class _Life(Generator[int, Any, None]):
@@ -75,7 +82,10 @@ class _Life(Generator[int, Any, None]):
         """Have the hub do an operation. Raises ConnectionResetError if the connection ends meanwhile."""
         if not self.closing:
             try:
-                return self.engine.hub.switch(ask)
+                value = self.engine.hub.switch(ask)
+                if type(value) is _Thrown:
+                    raise value.error
+                return value
             except greenlet.GreenletExit:
                 pass
         raise ConnectionResetError(104, self.connection.failure or "the connection has ended")
@@ -156,6 +166,7 @@ class GreenletEngine(ReadinessLoop):
         self.lives: dict[Any, _Life] = {}
         self.tasks: set[Any] = set()
         self.runnable: deque[Any] = deque()
+        self.thrown: deque[tuple[Any, type[BaseException], Callable[[], bool]]] = deque()
         self.sleepers: list[tuple[float, int, Any]] = []
         self._serial = 0
 
@@ -164,6 +175,11 @@ class GreenletEngine(ReadinessLoop):
         connection.generator = _Life(self, connection, connection.generator)
         if self.service.pool is None:
             connection.io = self.io
+
+    def throw_soon(self, waiting: Any, error: type[BaseException], still: Callable[[], bool]) -> None:
+        """Raise an error where a greenlet waits, if ``still`` says so by then. To be called by a signal's handler."""
+        self.thrown.append((waiting, error, still))
+        self.ring()
 
     # Tasks.
 
@@ -234,9 +250,17 @@ class GreenletEngine(ReadinessLoop):
         stop = super().turn(timeout)
         while self.sleepers and self.sleepers[0][0] <= self.clock.now:
             self.runnable.append(heappop(self.sleepers)[2])
+        while self.thrown:
+            waiting, error, still = self.thrown.popleft()
+            if waiting in self.lives and still():
+                self.advance(self.lives[waiting].connection, _Thrown(error))
         for _ in range(len(self.runnable)):
             task = self.runnable.popleft()
-            if not task.dead:
+            life = self.lives.get(task)
+            if life is not None:
+                if life.connection.ask == SLEEP:
+                    self.advance(life.connection, None)
+            elif not task.dead:
                 task.switch()
         return bool(stop)
 
