@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
+import sys
 import tempfile
 import time
 import traceback
@@ -263,6 +265,8 @@ def _child(
         file = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(file, fd)
         os.close(file)
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", 1, closefd=False)  # noqa: SIM115
+    logging.getLogger().handlers.clear()  # pytest's own
     os.environ.pop("PYTEST_CURRENT_TEST", None)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     warnings.resetwarnings()  # gevent patches later than it likes: pytest has imported ssl long ago
