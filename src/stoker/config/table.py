@@ -317,7 +317,7 @@ class Config:
         0,
         Size(),
         "SIZE",
-        "bytes a second below which a body or a response is given up; 0: no limit",
+        "bytes a second below which the body of a request is given up; 0: no limit",
         interfaces=HTTP,
     )
     header_map: str = option(
