@@ -60,6 +60,11 @@ class Sink:
             os.dup2(fresh, self.fd, inheritable=False)
             os.close(fresh)
 
+    def close(self) -> None:
+        """Write no more; a standard stream stays open."""
+        if self.path is not None:
+            os.close(self.fd)
+
     def own(self, uid: int, gid: int) -> None:
         """Give the file to the user that the workers become, so that they can open it again."""
         if self.path is not None:
@@ -99,6 +104,7 @@ def setup(config: Config) -> None:
     """Begin to log as the options say. Raises ConfigError when a file cannot be opened or a format cannot be read."""
     standard = 1 if config.json else 2
     sink = Sink(config.error_logfile, standard, config.chdir)
+    former = (_state.sink, _state.access)
     _state.sink = sink
     _state.level = LEVELS[config.log_level]
     _state.json = config.json
@@ -108,6 +114,9 @@ def setup(config: Config) -> None:
         _state.access = Sink(config.access_logfile, 1, config.chdir)
     else:
         _state.access = None
+    for one in former:  # a reload sets the log up again
+        if one is not None:
+            one.close()
 
 
 def _colored(when: str, fd: int) -> bool:

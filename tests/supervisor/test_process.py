@@ -248,3 +248,16 @@ def test_without_setproctitle_the_name_stays(monkeypatch: pytest.MonkeyPatch) ->
     before = Path("/proc/self/cmdline").read_bytes()
     title.set_title("another")
     assert Path("/proc/self/cmdline").read_bytes() == before
+
+
+def test_a_reload_moves_the_log(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "options").write_text("error_logfile=one\n")
+    server = start(options=tmp_path / "options", chdir="sub")
+    one, two = tmp_path / "sub" / "one", tmp_path / "sub" / "two"
+    wait_for(lambda: one.exists() and "is ready" in one.read_text(), "the worker")
+    count = len(os.listdir(f"/proc/{server.pid}/fd"))
+    (tmp_path / "options").write_text("error_logfile=two\n")
+    server.kill(signal.SIGHUP)
+    wait_for(lambda: two.exists() and "every worker is new" in two.read_text(), "the reload")
+    wait_for(lambda: len(os.listdir(f"/proc/{server.pid}/fd")) == count, "the former file is closed")

@@ -166,7 +166,9 @@ def open_listeners(config: Config, handed: Sequence[Handed] = ()) -> list[list[L
     try:
         first = [_adopt(fd, MANAGED, config) for fd in inherited.systemd(os.environ)]
         first += [listener for listener in given if listener.bind == MANAGED]
-        for bind in config.bind if not first or config.bind != _DEFAULT_BIND else ():
+        # Port 0 may be named twice, and what is handed over has the listeners of both under the one name.
+        binds = dict.fromkeys(config.bind) if handed else config.bind
+        for bind in binds if not first or config.bind != _DEFAULT_BIND else ():
             found = [listener for listener in given if listener.bind == bind and not listener.slot]
             if not found and not any(_same(listener, bind) for listener in first):
                 found = _open(bind, config, first)
@@ -404,9 +406,9 @@ def _listening(
         scheme = "http" if config.tcp is None else "tcp"
         return Listener(sock, bind, scheme, slot, inode)
     except OSError as error:
-        fd = sock.fileno()
+        why = error.strerror if sock.family == socket.AF_UNIX else _why(error, sock.family, sock.getsockname(), ())
         sock.close()
-        raise ListenError(f"cannot listen on {bind}: descriptor {fd}: {error.strerror}") from error
+        raise ListenError(f"cannot listen on {bind}: {why}") from error
 
 
 def _same(listener: Listener, bind: str) -> bool:

@@ -141,6 +141,10 @@ class Crew:
         self._newest += 1
         self._rollout = Rollout(config, self._newest, farewell, list(self.slots))
 
+    def replace_adopted(self) -> None:
+        """Replace, one after another, the workers of the program before us."""
+        self._rollout = Rollout(self.config, self._generation, signal.SIGHUP, list(self.slots))
+
     def more(self) -> bool:
         """One worker more. Returns False when there is no room for it, which is logged."""
         if self._wanted >= ROWS // 4:
@@ -335,7 +339,8 @@ class Crew:
             slot.due = time.monotonic() + delay
             hint = " (does the machine lack memory? the kernel's log says so)" if code == -signal.SIGKILL else ""
             when = f"in {delay:.1f} s" if delay else "now"
-            log.error(f"{worker} {how(status)}{hint}; another is started {when}")
+            say = log.error if code else log.warning
+            say(f"{worker} {how(status)}{hint}; another is started {when}")
 
     # Replacing.
 

@@ -93,11 +93,11 @@ class Master:
                 envfile.read(self.config.env_file)
             self.signals = Signals()
             at_end.callback(self.signals.close)
-            self._open(state, who)
-            at_end.callback(self._close)
             self.crew = Crew(
                 self.config, self._run_worker, loop=self.loop, signals=self.signals, identity=who, leave=self._leave
             )
+            at_end.callback(self._close)
+            self._open(state, who)
             self._start(state, who)
             while self.phase == RUNNING or self.crew.workers:
                 self._turn()
@@ -117,21 +117,17 @@ class Master:
             os.umask(self.config.umask)
 
     def _open(self, state: reexec.State | None, who: Identity | None) -> None:
-        """The sockets and the files; or nothing at all."""
+        """The sockets and the files."""
         self._listeners = open_listeners(self.config, state.listeners if state is not None else ())
-        try:
-            if who is not None:
-                log.own(who.uid, who.gid)
-                for listener in self._each_listener():
-                    listener.own(who.uid, who.gid)
-            if state is not None and state.pid_file is not None:
-                self._pid_file = PidFile(*state.pid_file)
-                os.set_inheritable(self._pid_file.fd, False)
-            elif self.config.pid is not None:
-                self._pid_file = PidFile.write(self.config.pid)
-        except BaseException:
-            self._close()
-            raise
+        if who is not None:
+            log.own(who.uid, who.gid)
+            for listener in self._each_listener():
+                listener.own(who.uid, who.gid)
+        if state is not None and state.pid_file is not None:
+            self._pid_file = PidFile(*state.pid_file)
+            os.set_inheritable(self._pid_file.fd, False)
+        elif self.config.pid is not None:
+            self._pid_file = PidFile.write(self.config.pid)
 
     def _start(self, state: reexec.State | None, who: Identity | None) -> None:
         if state is not None:
@@ -154,7 +150,7 @@ class Master:
                 self.phase, self.status = QUITTING, BOOT_FAILED
                 return
             if state is not None and good:
-                self.crew.reload(self.config, signal.SIGHUP)
+                self.crew.replace_adopted()
         if self.config.keys:
             self._keys = keys.Keys()
             if self._keys.fd >= 0:
@@ -325,7 +321,10 @@ class Master:
         if config.env_file is not None:
             envfile.read(config.env_file)
         if any(getattr(config, name) != getattr(self.crew.config, name) for name in LOGGING):
-            log.setup(config)
+            with start.there():
+                log.setup(config)
+            if self.crew.identity is not None:
+                log.own(self.crew.identity.uid, self.crew.identity.gid)
         return config
 
     def _more(self, why: str) -> None:
@@ -438,7 +437,7 @@ class Master:
     # The end, of the master and of its copy in a child.
 
     def _each_listener(self) -> list[Listener]:
-        sets = [slot.listeners for slot in self.crew.slots] if hasattr(self, "crew") else self._listeners
+        sets = [*self._listeners, *(slot.listeners for slot in self.crew.slots)]
         return list({id(listener): listener for listeners in sets for listener in listeners}.values())
 
     def _leave(self) -> None:
