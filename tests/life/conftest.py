@@ -27,12 +27,12 @@ def app(environ, start_response):
 
 
 class Real(Server):
-    """A master with workers, options as keywords."""
+    """A master with workers that serve an application given as text, options as keywords."""
 
-    def __init__(self, directory: Path, **options: Any) -> None:
+    def __init__(self, directory: Path, app: str = APP, **options: Any) -> None:
         self.directory = directory
         self.log_path = directory / "log"
-        (directory / "served.py").write_text(APP)
+        (directory / "served.py").write_text(app)
         words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not True]
         words += [f"--{name.replace('_', '-')}" for name, value in options.items() if value is True]
         with open(self.log_path, "ab") as log:
