@@ -214,6 +214,18 @@ def test_started() -> None:
     assert not parser.started
 
 
+def test_the_method_of_what_is_refused() -> None:
+    for sent, method in (
+        (b"HEAD / HTTP/1.1\r\n\r\n", "HEAD"),
+        (b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\n\r\n", "GET"),
+        (b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\nGET /\r\n\r\n", ""),
+        (b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\nGET\r\n\r\n", ""),
+    ):
+        parser = RequestParser(Limits())
+        assert drive(parser, [sent]).end == "400"
+        assert parser.method == method
+
+
 def test_refused_for_ever() -> None:
     parser = RequestParser(Limits())
     parser.feed(b"GET / HTTP/1.1\r\n\r\n")

@@ -74,7 +74,8 @@ class RequestParser(Reader):
     - `length`, Content-Length, 0 without a body, -1 if it is chunked; `keep_alive`; `expect_continue`;
     - `body()`, `complete`, `trailers`: see `Reader`.
 
-    `started` says after MORE whether a part of a head is in hand, empty lines before it aside.
+    `started` says after MORE whether a part of a head is in hand, empty lines before it aside. After REFUSED `method`
+    is that of the refused request if its request line was right, else ``""``: the answer to a HEAD has no body.
     """
 
     def __init__(self, limits: Limits, refuse_underscores: bool = False) -> None:
@@ -147,6 +148,7 @@ class RequestParser(Reader):
             return self.wait(start)
         if not TOKENS[raw[start]]:
             return self.refuse(400, "this is not HTTP" if raw[start] != LF else "an LF that no CR precedes")
+        self.method = ""
         stop = token(raw, start, end)
         if stop == end or raw[stop] != SP:
             return self.fault(start, stop, "a bad method")
