@@ -1,4 +1,4 @@
-"""What a raw TCP handler may do: the operations of its connection, `sleep`, `spawn` and `join`.
+"""What a raw TCP handler may do with its connection.
 
 Each operation is written once, as *steps*: a generator that yields what the engine is to do (`stoker.connection`) and
 returns the operation's result. How the steps are run is the handler's style. A plain function blocks until they are
@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import errno
 import inspect
-import math
 import os
 import socket
 import stat
 import time
 from _thread import allocate_lock, get_ident
 from collections import deque
-from collections.abc import Callable, Generator
-from contextvars import Context, ContextVar, copy_context
-from typing import Any, Protocol
+from collections.abc import Generator
+from contextvars import Context, ContextVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 from stoker import log
 from stoker.connection import (
@@ -38,6 +37,9 @@ from stoker.connection import (
     shutdown,
 )
 from stoker.errors import ProtocolError, StokerError
+
+if TYPE_CHECKING:
+    from stoker.apps.waiting import Task
 
 LINE = 65536  # bytes: the longest line by default
 POSTED = 1 << 20  # bytes queued for a client, above which nothing more is posted to it
@@ -58,7 +60,7 @@ class Owner(Protocol):
 current: ContextVar[Owner | None] = ContextVar("stoker.current", default=None)
 
 
-class _Process:
+class Process:
     """The worker that this process is, for functions that are called from anywhere."""
 
     service: Any = None
@@ -67,8 +69,8 @@ class _Process:
 
 def serve_for(service: Any) -> None:
     """Say which worker `sleep` and `spawn` belong to."""
-    _Process.service = service
-    _Process.thread = get_ident()
+    Process.service = service
+    Process.thread = get_ident()
 
 
 class Operation:
@@ -106,6 +108,7 @@ class Conn:
     In a plain function every method blocks until it is done. In a generator its result comes from `yield`, in an
     `async def` from `await`.
 
+    :ivar closed: the handler has called `close`
     :ivar peer: the client's address as accept(2) gave it: (host, port, …), or a path for a unix socket
     """
 
@@ -120,7 +123,7 @@ class Conn:
         self._posted = 0  # bytes in them
         self._lock = allocate_lock()
         self._ended = False
-        self._closed = False
+        self.closed = False
         self._over = False
 
     # What a handler calls.
@@ -189,7 +192,7 @@ class Conn:
         """
         piece = as_bytes("post", data)
         with self._lock:
-            if self._over or self._closed or self._posted + self.connection.size > POSTED:
+            if self._over or self.closed or self._posted + self.connection.size > POSTED:
                 return False
             self._posts.append(piece)
             self._posted += len(piece)
@@ -238,7 +241,7 @@ class Conn:
 
     def _receive(self, deadline: float) -> Steps:
         connection = self.connection
-        if self._ended or self._closed:
+        if self._ended or self.closed:
             return b""
         connection.deadline = deadline
         connection.rest = WAITING
@@ -303,8 +306,8 @@ class Conn:
         return count
 
     def _close(self) -> Steps:
-        if not self._closed:
-            self._closed = True
+        if not self.closed:
+            self.closed = True
             self._buffer = b""
             yield from self._drain(0)
             shutdown(self.connection.fd, socket.SHUT_WR)
@@ -323,7 +326,7 @@ class Conn:
         return task.result()
 
     def _check_open(self) -> None:
-        if self._closed:
+        if self.closed:
             raise ValueError("the connection was closed by its own handler")
 
 
@@ -337,9 +340,9 @@ class BlockingConn(Conn):
         result: Any = None
         try:
             while True:
+                ask = steps.send(answer)
                 if connection.gone:
                     raise ConnectionResetError(errno.ECONNRESET, connection.failure or "the client has left")
-                ask = steps.send(answer)
                 answer = connection.perform(ask)
         except StopIteration as end:
             result = end.value
@@ -395,7 +398,7 @@ def foreign(asked: object) -> Exception:
     if isinstance(asked, Operation):
         return RuntimeError(f"{asked.name}(): this operation is another handler's")
     if hasattr(asked, "_asyncio_future_blocking") or asked is None:
-        engine = _Process.service.config.engine
+        engine = Process.service.config.engine
         return StokerError(
             f"something of asyncio was awaited, which engine {engine!r} does not run: await conn.* and stoker.sleep, "
             "or use --engine asyncio with an async def"
@@ -409,9 +412,9 @@ def foreign(asked: object) -> Exception:
 
 def explain(error: BaseException) -> None:
     """Add to an error of asyncio's what it means here."""
-    if isinstance(error, RuntimeError) and "no running event loop" in str(error) and _Process.service is not None:
+    if isinstance(error, RuntimeError) and "no running event loop" in str(error) and Process.service is not None:
         error.add_note(
-            f"engine {_Process.service.config.engine!r} runs no event loop of asyncio: await conn.* and stoker.sleep, "
+            f"engine {Process.service.config.engine!r} runs no event loop of asyncio: await conn.* and stoker.sleep, "
             "or use --engine asyncio"
         )
 
@@ -439,161 +442,3 @@ def as_bytes(name: str, data: Any) -> bytes:
 
 def _deadline(timeout: float | None) -> float:
     return INFINITY if timeout is None else time.monotonic() + timeout
-
-
-# Functions that need no connection.
-
-
-def sleep(seconds: float) -> Any:
-    """Wait, in any handler on any engine: a plain function calls it, a generator yields it, a coroutine awaits it.
-
-    Elsewhere (in a WSGI application) it is a call. Others are served meanwhile on greenlet and gevent, as where a
-    request has a thread or a process of its own. Raises ValueError for what is no time to wait.
-    """
-    if not seconds >= 0 or math.isinf(seconds):
-        raise ValueError(f"sleep({seconds!r}): seconds, zero or more, are needed")
-    owner = current.get()
-    if owner is not None and owner.thread == get_ident():
-        return owner.sleep(seconds)
-    engine = _engine_here()
-    if engine is not None and hasattr(engine, "sleep_until"):
-        engine.sleep(seconds)
-    else:
-        time.sleep(seconds)
-    return None
-
-
-def spawn(function: Any, *args: Any, **kwargs: Any) -> Task:
-    """Run `function(*args, **kwargs)` beside everything else, as a task of the engine; `join` waits for its end.
-
-    It may be a generator function, an `async def`, or (on greenlet and gevent) a plain function. Raises StokerError on
-    an engine without tasks.
-    """
-    service = _Process.service
-    if service is None:
-        raise StokerError("spawn() works in a worker that serves, and there is none")
-    name = service.config.engine
-    if not service.info.spawns:
-        raise StokerError(f"engine {name!r} has no spawn(): use --engine generator, greenlet or gevent")
-    style = style_of(function)
-    if style == "neither":
-        raise TypeError(f"spawn({function!r}): an async generator is nothing to run")
-    if name == "generator" and style == "plain":
-        raise StokerError(
-            f"engine 'generator' spawns generators and coroutines; {function!r} is a plain function, which could not "
-            "wait there: use --engine greenlet or gevent, or write it as a generator"
-        )
-    engine = _engine_here()
-    if engine is None:
-        raise StokerError(
-            f"spawn() was called on another thread than that of engine {name!r}; a plain handler has one of its own on "
-            "engine 'generator': write it as a generator, or use --engine greenlet or gevent"
-        )
-    task = Task(function, args, kwargs, style, engine)
-    task.handle = engine.spawn(task.steps())
-    return task
-
-
-def join(task: Task) -> Any:
-    """Wait for the end of a spawned task; its result, or its error raised. Called, yielded or awaited as `sleep` is."""
-    if not isinstance(task, Task):
-        raise TypeError(f"join() needs what spawn() returned, not {type(task).__name__}")
-    owner = current.get()
-    if owner is not None and owner.thread == get_ident():
-        return owner.join(task)
-    return task.wait()
-
-
-def _engine_here() -> Any:
-    """The worker's engine, if this is its thread (or a greenlet of gevent's, whose thread has many idents)."""
-    service = _Process.service
-    if service is None or service.engine is None:
-        return None
-    if get_ident() == _Process.thread or (service.config.engine == "gevent" and service.config.patch):
-        return service.engine
-    return None
-
-
-class Task:
-    """A function that was spawned.
-
-    :ivar done: it has ended
-    """
-
-    def __init__(self, function: Any, args: Any, kwargs: Any, style: str, engine: Any) -> None:
-        self.done = False
-        self.thread = get_ident()
-        self.handle: Any = None
-        self.watchers: list[Callable[[], None]] = []  # called at the end
-        self.error: BaseException | None = None
-        self._style = style
-        self._engine = engine
-        self._call = (function, args, kwargs)
-        self._context = copy_context()
-        self._value: Any = None
-
-    def result(self) -> Any:
-        """What the function returned; raises what it raised."""
-        if self.error is not None:
-            raise self.error
-        return self._value
-
-    def wait(self) -> Any:
-        """Block until the end, where the engine can do that by switching. Raises StokerError elsewhere."""
-        if not hasattr(self._engine, "sleep_until"):
-            raise StokerError("join() must be yielded or awaited on engine 'generator'")
-        me = self._engine.current()
-        while not self.done:
-            self.watchers.append(lambda: self._engine.rouse_task(me))
-            self._engine.sleep_until(INFINITY)
-        return self.result()
-
-    def steps(self) -> Generator[float, Any, None]:
-        """What the engine runs: each value is the time to come back."""
-        function, args, kwargs = self._call
-        self._context.run(current.set, self)
-        self.thread = get_ident()  # under gevent each greenlet has one of its own
-        try:
-            if self._style == "plain":
-                self._value = self._context.run(function, *args, **kwargs)
-            else:
-                self._value = yield from drive(self, self._context.run(function, *args, **kwargs), self._context)
-        except Exception as error:
-            explain(error)
-            self.error = error
-            if not self.watchers:
-                log.exception(f"a spawned task failed: {function!r}")
-        finally:
-            self.done = True
-            for watcher in self.watchers:
-                watcher()
-
-    # What `sleep` and `join` are in here.
-
-    def sleep(self, seconds: float) -> Any:
-        if self._style == "plain":
-            return self._engine.sleep(seconds)
-        return Operation("sleep", self._sleep(time.monotonic() + seconds), self)
-
-    def join(self, task: Task) -> Any:
-        if task is self:
-            raise RuntimeError("a task cannot wait for its own end")
-        if self._style == "plain":
-            return task.wait()
-        return Operation("join", self._join(task), self)
-
-    def awaited(self, operation: Operation) -> Steps:
-        return (yield operation)
-
-    @staticmethod
-    def _sleep(until: float) -> Steps:
-        yield until
-        while time.monotonic() < until:
-            yield until
-
-    def _join(self, task: Task) -> Steps:
-        me = self._engine.current()
-        while not task.done:
-            task.watchers.append(lambda: self._engine.rouse_task(me))
-            yield INFINITY
-        return task.result()

@@ -12,7 +12,8 @@ from contextvars import copy_context
 from typing import Any
 
 from stoker import log
-from stoker.apps.operations import Conn, Operation, Steps, Task, current
+from stoker.apps.operations import Conn, Operation, Steps, current
+from stoker.apps.waiting import Task
 from stoker.connection import INFINITY, SLEEP, Connection, Handler
 
 _RECEIVING = ("recv", "recv_line")
@@ -42,11 +43,12 @@ class TaskConn(Conn):
             raise RuntimeError("a connection belongs to the event loop of its handler; others may use conn.post() only")
         if operation.name == "sleep":
             return (yield from asyncio.sleep(next(steps)).__await__())
-        if self._over:
+        if self._over and not self.closed:
             raise ConnectionResetError(104, self.connection.failure or "the connection is over")
-        if operation.name in _AT_ONCE or (operation.name == "recv" and self._buffer):
+        over = self._ended or self.closed
+        if operation.name in _AT_ONCE or over or (operation.name == "recv" and self._buffer):
             try:
-                next(steps)  # most often there is nothing to wait for
+                next(steps)  # most often there is nothing to wait for, and over receives never wait
             except StopIteration as end:
                 if self.connection.size:
                     self.connection.wake()  # what was queued goes out with the next turn
@@ -136,7 +138,8 @@ def serve(connection: Connection, site: Any) -> Handler:
                 yield from conn.attend()
     finally:
         conn.give_up()
-        task.cancel()
+        if not conn.closed:  # a handler that has closed it may go on without it
+            task.cancel()
 
 
 def finished(task: asyncio.Task[Any], conn: TaskConn, site: Any) -> None:

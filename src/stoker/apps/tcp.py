@@ -25,15 +25,12 @@ from stoker.apps.operations import (
     Conn,
     Operation,
     SteppedConn,
-    Task,
     current,
     drive,
     explain,
-    join,
-    sleep,
-    spawn,
     style_of,
 )
+from stoker.apps.waiting import Task, join, sleep, spawn
 from stoker.connection import CALL, BlockingIO, Connection, Handler, shutdown
 from stoker.errors import BootError
 

@@ -20,172 +20,19 @@ from gevent import monkey
 from gevent.event import Event
 
 from stoker import log
-from stoker.connection import BUSY, IDLE, INFINITY, WOKEN, Connection, Service, _Woken
-from stoker.engines.base import IN, OUT, TICK, Engine
-from stoker.engines.blocking import serve, watch_progress
+from stoker.connection import BUSY, INFINITY, WOKEN, Connection, Service
+from stoker.engines.base import TICK, Engine
+from stoker.engines.blocking import serve
 from stoker.engines.timers import Timers
-from stoker.plain import recv_now
+from stoker.engines.watcher import READ, WatcherIO
 
-_READ, _WRITE = 1, 2  # as libev calls them
 _ACCEPTS = 64  # accepted before others have their turn
 _PATIENCE = 1.0  # seconds in which a killed greenlet may come to its end
-_PROBE = 1.0  # seconds between two looks for a reset while a handler sleeps over unread bytes
-_poll = monkey.get_original("select", "poll")
 _close = monkey.get_original("os", "close")  # gevent's own closes a socket only after the hub's next turn
 
 
 def _nothing() -> None:
     """What the hub calls in a turn that is taken for its own sake."""
-
-
-def is_dead(fd: int) -> bool:
-    """Whether the connection is over in both directions: reset, as a rule."""
-    poll = _poll()
-    poll.register(fd, 0)
-    return bool(poll.poll(0))
-
-
-class WatcherIO:
-    """Waiting of one connection: its greenlet switches to the hub, its watcher switches back."""
-
-    def __init__(self, engine: GeventEngine, connection: Connection) -> None:
-        self.engine = engine
-        self.connection = connection
-        self.reader = engine.loop.io(connection.fd, _READ)
-        self.writer: Any = None
-        self.waiting: Any = None  # the greenlet that has switched away
-        self.events = 0  # what it waits for; 0: time, or a job
-        self.until = INFINITY
-        self.reader.start(self._readable)
-
-    def recv(self, connection: Connection) -> bytes | _Woken | None:
-        """Wait first: a watcher that stays tells at once, and a client that never pauses starves nobody."""
-        while True:
-            now = time.monotonic()
-            if connection.deadline <= now and connection.rest != IDLE:
-                return None
-            if connection.deadline > now and self._wait(IN, connection.deadline):
-                return WOKEN
-            data = recv_now(connection.fd)
-            if data is not None:
-                return data
-            if connection.deadline <= time.monotonic():
-                return None
-
-    def room(self, connection: Connection) -> bool:
-        left = watch_progress(connection, self.engine.write_timeout)
-        return self._wait(OUT, time.monotonic() + left)
-
-    def sleep(self, connection: Connection) -> _Woken | None:
-        while connection.deadline > time.monotonic():
-            if self._wait(0, connection.deadline):
-                return WOKEN
-            self._look()
-        return None
-
-    def call(self, connection: Connection) -> None:
-        """A job runs here, since it may switch; or on a thread (``--no-patch``), and the greenlet waits."""
-        job = connection.job
-        if self.engine.patched or (self.engine.service.pool is None and not job.dedicated):
-            job.run()
-        else:
-            self._call_thread(connection, job)
-        connection.job = None
-
-    def give_way(self) -> None:
-        gevent.sleep(0)
-
-    def wake(self, connection: Connection) -> None:
-        """What ``connection.wake()`` calls, from any thread."""
-        self.engine.woken.append(self)
-        self.engine.bell.send()
-
-    def resume(self, answer: object) -> None:
-        """Go on with the greenlet that waits. Called in the hub."""
-        waiting, self.waiting = self.waiting, None
-        if waiting is not None:
-            waiting.switch(answer)
-
-    def close(self) -> None:
-        """Give the watchers back; before the descriptor is closed."""
-        for watcher in (self.reader, self.writer):
-            if watcher is not None:
-                watcher.stop()
-                watcher.close()
-
-    def _wait(self, events: int, until: float) -> bool:
-        """Switch away until the events are there, or the time; True if woken."""
-        connection = self.connection
-        if connection.woken and connection.wakeable:
-            connection.woken = False
-            return True
-        if self.waiting is not None:
-            raise RuntimeError("a greenlet waits on this connection already; others may use its post()")
-        if events == OUT:
-            if self.writer is None:
-                self.writer = self.engine.loop.io(connection.fd, _WRITE)
-            self.writer.start(self._writable)
-        elif not self.reader.active:
-            if events:
-                self.reader.start(self._readable)
-            else:
-                until = min(until, time.monotonic() + _PROBE)
-        self.events = events
-        self.until = until
-        if until < connection.filed:
-            self.engine.file(connection, until)
-        self.waiting = gevent.getcurrent()
-        try:
-            return self.engine.hub.switch() is WOKEN
-        finally:
-            self.waiting = None
-            if events == OUT:
-                self.writer.stop()
-
-    def _readable(self) -> None:
-        """The watcher's callback, in the hub. Where nobody wants to read it is stopped, or it fires for ever."""
-        if self.waiting is not None and self.events == IN:
-            self.resume(None)
-            return
-        self.reader.stop()
-        if self.waiting is not None and self.events == 0:
-            self.resume(None)  # to look whether this is a reset
-
-    def _writable(self) -> None:
-        self.resume(None)
-
-    def _look(self) -> None:
-        if not self.reader.active and is_dead(self.connection.fd):
-            raise ConnectionResetError(104, "the client reset the connection")
-
-    def _call_thread(self, connection: Connection, job: Any) -> None:
-        """Have a thread run a job. The connection must stay as long as the job is out, even if it is to be killed."""
-        ended: list[bool] = []
-        engine = self.engine
-        killed: BaseException | None = None
-        wakeable, connection.wakeable = connection.wakeable, False
-        connection.io, io = None, connection.io
-
-        def done() -> None:
-            ended.append(True)
-            engine.finished.append(self)
-            engine.bell.send()
-
-        engine.service.start_job(job, done)
-        while not ended:
-            try:
-                self._wait(0, INFINITY)
-                if not ended:
-                    self._look()
-            except (OSError, gevent.GreenletExit) as error:
-                killed = error
-                if not connection.gone:
-                    connection.gone = True
-                    job.cancel()
-        connection.io = io
-        connection.wakeable = wakeable
-        if killed is not None:
-            raise killed
 
 
 class GeventEngine(Engine):
@@ -300,7 +147,7 @@ class GeventEngine(Engine):
             self.timers.file(connection, io.until)
 
     def _watch(self, fd: int) -> None:
-        watcher = self.watchers[fd] = self.loop.io(fd, _READ)
+        watcher = self.watchers[fd] = self.loop.io(fd, READ)
         watcher.start(self._on_event, fd)
 
     def _unwatch(self, fd: int) -> None:
