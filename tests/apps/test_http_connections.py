@@ -116,6 +116,18 @@ def test_refusals(server: Server, request_: bytes, status: int) -> None:
         assert client.closed()
 
 
+@pytest.mark.parametrize(
+    ("ending", "status"), [(b"\r\n", 400), (b"Host: a\r\nContent-Length: 99999999999\r\n\r\n", 413)]
+)
+def test_a_refused_head_request_gets_no_body(server: Server, ending: bytes, status: int) -> None:
+    with server.client() as client:
+        client.send(GET + b"HEAD / HTTP/1.1\r\n" + ending)
+        assert client.response().status == 200
+        assert client.response(head=True).status == status
+        client.sock.shutdown(socket.SHUT_WR)
+        assert client.closed()
+
+
 def test_an_incomplete_request(server: Server) -> None:
     with server.client() as client:
         client.send(GET[:20])

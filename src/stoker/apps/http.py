@@ -199,7 +199,7 @@ def serve(connection: Connection, site: Site) -> Handler:
                     burst = 0
                     yield DRAIN
             if more == REFUSED:
-                refuse(connection, site, parser.error)
+                refuse(connection, site, parser, parser.error)
                 return
     finally:
         exchange.end(connection.failure)
@@ -232,19 +232,20 @@ def give_up(connection: Connection, site: Site, parser: RequestParser, data: byt
     if not parser.started:
         connection.linger = False
     elif data is None:
-        refuse(connection, site, ProtocolError(408, "the request did not come in time"))
+        refuse(connection, site, parser, ProtocolError(408, "the request did not come in time"))
     else:
-        refuse(connection, site, ProtocolError(400, "the request is incomplete"))
+        refuse(connection, site, parser, ProtocolError(400, "the request is incomplete"))
 
 
-def refuse(connection: Connection, site: Site, error: ProtocolError | None) -> None:
-    """Queue a refusal, after which the connection is closed."""
+def refuse(connection: Connection, site: Site, parser: RequestParser, error: ProtocolError | None) -> None:
+    """Queue a refusal, without its body if it answers a HEAD; the connection is closed after it."""
     assert error is not None
     connection.rest = BUSY
     if error.status == 500:
         site.service.row.errors += 1
     log.debug(f"{peer_text(connection)}: {error.status} {error.reason}")
-    connection.write(refusal(error.status, error.reason, site.date.now(), site.server))
+    text = refusal(error.status, error.reason, site.date.now(), site.server, parser.method == "HEAD")
+    connection.write(text)
 
 
 def read_body(connection: Connection, site: Site, parser: Any) -> Any:
@@ -259,12 +260,12 @@ def read_body(connection: Connection, site: Site, parser: Any) -> Any:
         while True:
             piece = parser.body()
             if piece is None:
-                refuse(connection, site, parser.error)
+                refuse(connection, site, parser, parser.error)
                 return None
             if piece:
                 rate.total += len(piece)
                 if not spool.write(piece):
-                    refuse(connection, site, ProtocolError(500, "the body cannot be stored"))
+                    refuse(connection, site, parser, ProtocolError(500, "the body cannot be stored"))
                     return None
                 connection.deadline = connection.clock.now + site.body_timeout
             if parser.complete:
@@ -273,14 +274,14 @@ def read_body(connection: Connection, site: Site, parser: Any) -> Any:
                 continue
             rate.seconds = connection.clock.now - start
             if rate.too_slow():
-                refuse(connection, site, ProtocolError(408, "the body comes too slowly"))
+                refuse(connection, site, parser, ProtocolError(408, "the body comes too slowly"))
                 return None
             data = yield RECV
             if data is None:
-                refuse(connection, site, ProtocolError(408, "the body did not come in time"))
+                refuse(connection, site, parser, ProtocolError(408, "the body did not come in time"))
                 return None
             if not data:
-                refuse(connection, site, ProtocolError(400, "the body is incomplete"))
+                refuse(connection, site, parser, ProtocolError(400, "the body is incomplete"))
                 return None
             parser.feed(data)
     finally:
