@@ -225,7 +225,7 @@ def test_the_graceful_timeout_kills_what_shields_itself(reports):
         start = time.monotonic()
         engine.tell(signal.SIGTERM)
         assert engine.wait() == 0
-        assert time.monotonic() - start < 2
+        assert 2.3 <= time.monotonic() - start < 5  # it had two seconds for its last words
         assert not alive(pid)
 
 
@@ -271,7 +271,7 @@ def test_a_client_that_is_told_503_is_not_held_by_a_child():
             assert talk(two)
             refused.shutdown(socket.SHUT_WR)
             port = refused.getsockname()[1]
-            until(lambda: not established(port), 5, "the end of the refused connection")
+            until(lambda: not established(port), 20, "the end of the refused connection")
             assert talk(two)
 
 

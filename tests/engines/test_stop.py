@@ -205,7 +205,7 @@ def test_the_graceful_timeout_ends_what_is_blocked_in_the_application(blocking, 
         start = time.monotonic()
         engine.tell(signal.SIGTERM)
         assert engine.wait() == 0
-        assert time.monotonic() - start < 2.5
+        assert time.monotonic() - start < 5
         assert ended(client)
 
 

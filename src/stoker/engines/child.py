@@ -20,7 +20,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from stoker import log, stats
-from stoker.connection import BUSY, ENDING, IDLE, STOPPING, Connection, Service, _Woken, shutdown
+from stoker.connection import BUSY, ENDING, IDLE, STOPPING, WAITING, Connection, Service, _Woken, shutdown
 from stoker.engines.base import LATE
 from stoker.engines.blocking import SocketIO, serve
 from stoker.errors import Ended
@@ -38,11 +38,14 @@ HEARD = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SI
 class ChildIO(SocketIO):
     """Waiting in a child, which shows the parent since when it has been idle."""
 
-    def __init__(self, connection: Connection, write_timeout: float, row: stats.Row) -> None:
-        super().__init__(connection, write_timeout)
+    def __init__(self, connection: Connection, service: Service, row: stats.Row) -> None:
+        super().__init__(connection, service.config.write_timeout)
+        self.service = service
         self.row = row
 
     def recv(self, connection: Connection) -> bytes | _Woken | None:
+        if connection.rest == WAITING and self.service.phase >= STOPPING:
+            shutdown(connection.fd, socket.SHUT_RD)  # the stop came while it was busy, or not yet born
         if connection.rest != IDLE:
             return super().recv(connection)
         self.row.idle_since = time.monotonic()
@@ -97,7 +100,7 @@ def run_child(engine: ProcessEngine, connection: Connection, row: stats.Row, mas
             signal.signal(number, lambda number, frame: _obey(service, number, frame))
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         connection.generator = service.handler(connection)
-        io = ChildIO(connection, service.config.write_timeout, row)
+        io = ChildIO(connection, service, row)
         serve(connection, io)
         signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
         status = 0

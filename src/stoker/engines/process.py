@@ -24,7 +24,8 @@ from stoker.connection import STOPPING, Connection, Service
 from stoker.engines.acceptloop import AcceptLoop
 from stoker.engines.child import HEARD, address, run_child
 
-_LAST_WORDS = 0.3  # seconds that a child which has to end now is given for its `finally`, before SIGKILL
+_LAST_WORDS = 2.0  # seconds that a child which has to end now is given for its `finally`, before SIGKILL
+_ORPHANS_WORDS = 0.3  # the same when the master has died
 _SUMMING = 0.1  # seconds between two sums over all children
 
 
@@ -57,6 +58,7 @@ class ProcessEngine(AcceptLoop):
         self.requests = 0.0  # of children that have ended
         self.errors = 0.0
         self._summed = 0.0
+        self._last_words = _LAST_WORDS
         self.door.make_room = self._make_room
 
     def run(self) -> None:
@@ -107,6 +109,11 @@ class ProcessEngine(AcceptLoop):
             self.tell(signal.SIGHUP)
         super().changed()
 
+    def forget(self, fd: int) -> None:
+        """What ends while a worker lives is the stream from its master."""
+        self._last_words = _ORPHANS_WORDS
+        super().forget(fd)
+
     def rouse(self) -> None:
         self.tell(signal.SIGTERM)
 
@@ -148,7 +155,7 @@ class ProcessEngine(AcceptLoop):
         for child in self.children.values():
             child.connection.failure = reason
         self.tell(signal.SIGINT)
-        self._await_end(_LAST_WORDS)
+        self._await_end(self._last_words)
         self.tell(signal.SIGKILL)
         self._await_end(1.0)
 
