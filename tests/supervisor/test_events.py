@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from tests.supervisor.harness import ENVIRONMENT, Server, alive, children, wait_for
-from tests.supervisor.http import HTTPClients
+from tests.supervisor.http import CLOSE, HTTPClients, complete
 
 from stoker import engines
 
@@ -185,6 +185,26 @@ def test_when_the_master_is_killed_all_end(serve: Serve, options: dict[str, obje
         server.kill(signal.SIGKILL)
         server.wait()
         wait_for(lambda: not any(map(alive, family)), "every process ends")
+
+
+@pytest.mark.parametrize("options", EVERY)
+def test_term_answers_who_is_queued(serve: Serve, options: dict[str, object]) -> None:
+    server = serve(workers=1, **options).ready()
+    [worker] = server.workers()
+    os.kill(worker, signal.SIGSTOP)
+    clients = [server.connect() for _ in range(20)]
+    for client in clients:
+        client.sendall(CLOSE)
+    server.kill()
+    server.wait_log("SIGTERM: stopping")
+    os.kill(worker, signal.SIGCONT)
+    for client in clients:
+        answer = b""
+        while more := client.recv(4096):
+            answer += more
+        assert complete(answer)
+        client.close()
+    end(server)
 
 
 @pytest.mark.parametrize("options", SOME)

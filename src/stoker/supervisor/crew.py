@@ -435,7 +435,8 @@ class Crew:
         timeout = max(self.config.worker_timeout, LEAST_TIMEOUT) if self.config.worker_timeout else NEVER
         for worker in list(self.workers.values()):
             if now >= worker.kill_at:
-                log.warning(f"{worker} has not ended in time: it is killed")
+                if worker.farewell != signal.SIGABRT:
+                    log.warning(f"{worker} has not ended in time: it is killed")
                 worker.kill()
             if worker.leaving:
                 continue
@@ -452,6 +453,7 @@ class Crew:
             f"(--worker-timeout); it is killed and replaced"
         )
         worker.leaving = True
+        worker.farewell = signal.SIGABRT
         worker.kill_at = time.monotonic() + LAST_WORDS
         worker.send(signal.SIGABRT)
         for slot in self.slots:
