@@ -93,8 +93,10 @@ async def commands(conn: Any) -> None:
             while data := await conn.recv():
                 await conn.send(data)
         elif command[0] == "post-sleep":
-            threading.Thread(target=push, args=(conn,), daemon=True).start()
-            await stoker.sleep(1.0)
+            pusher = threading.Thread(target=push, args=(conn,), daemon=True)
+            pusher.start()
+            while pusher.is_alive():
+                await stoker.sleep(0.05)
             await conn.send(b"slept")
         elif command[0] == "close":
             await conn.send(b"bye")

@@ -131,11 +131,11 @@ def test_sendfile(server: Server, tmp_path: Path) -> None:
 
 
 def test_sleep(server: Server) -> None:
-    clients = [server.ask("sleep") for _ in range(5)]
+    clients = [server.ask("sleep") for _ in range(10)]
     began = time.monotonic()
     for client in clients:
-        assert 0.19 <= float(rest(client)) < 2
-    assert time.monotonic() - began < 0.8  # they slept side by side
+        assert 0.19 <= float(rest(client)) < 5
+    assert time.monotonic() - began < 1.9  # they slept side by side
 
 
 def test_timeout_of_a_receive(server: Server) -> None:
