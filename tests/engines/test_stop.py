@@ -217,7 +217,8 @@ def test_a_worker_whose_master_is_gone_drains(configuration):
         stop(engine, "death")
         assert ended(resting)
         resting.close()
-        assert exactly(busy, 5) == b"sleep"
+        if configuration != "process":  # whose children must be gone within a second, answered or not
+            assert exactly(busy, 5) == b"sleep"
         busy.close()
         assert engine.wait() == 0
 
