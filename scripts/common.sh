@@ -38,7 +38,7 @@ install() {
     } | sha256sum)
     [[ ! -f $stamp ]] || done=$(<"$stamp")
     [[ $done == "$now"* ]] || done=$now # else something has changed since: nothing counts as installed
-    if [[ $done != *" [$1]"* ]]; then
+    if [[ $done != *" [$1]"* && $done != *" [dev]"* ]]; then # dev has everything in it
         say "installing stoker[$1] into .venv"
         "$python" -m pip install --quiet --editable ".[$1]" || die "pip could not install stoker[$1]: see above"
         echo "$done [$1]" >"$stamp"
