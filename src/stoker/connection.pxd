@@ -86,6 +86,7 @@ cdef class Connection:
     cdef public object job
     cdef public Py_ssize_t low
     cdef public int rest
+    cdef public double since
     cdef public bint wakeable
     cdef public bint linger
     cdef public bint gone

@@ -159,6 +159,7 @@ class Connection:
     :ivar job: what CALL is to run
     :ivar low: what DRAIN calls a short queue, in bytes
     :ivar rest: BUSY, WAITING or IDLE
+    :ivar since: when it became IDLE, in seconds of the clock
     :ivar wakeable: the handler takes ``WOKEN`` for an answer; set once, before the first operation that needs it
     :ivar linger: the close is to wait for the peer's own (RFC 9112, 9.6); False where no byte can be on its way
     :ivar gone: the peer reset the connection while a job was out
@@ -176,6 +177,7 @@ class Connection:
         self.job: Any = None
         self.low = HIGH
         self.rest = BUSY
+        self.since = 0.0
         self.wakeable = False
         self.linger = True
         self.gone = False

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 
 import pytest
 from tests.apps.server import ALL, POOLED, Server, serving
 from tests.apps.site import Site
+from tests.engines.harness import until
 
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 LIMIT = 1000
@@ -197,3 +199,19 @@ def test_many_requests_on_a_connection(server: Server) -> None:
     with server.client() as client:
         for number in range(300):
             assert client.get(f"/?{number}").body == b"index"
+
+
+@pytest.mark.parametrize("configuration", ALL)
+def test_the_one_that_has_been_idle_longest_makes_room(configuration: str) -> None:
+    """However long the others may still be idle: the silent one has less time left, and came last."""
+    with serving(configuration, Site("/dev/null"), max_connections=3) as server, contextlib.ExitStack() as stack:
+        kept = [stack.enter_context(server.client()) for _ in range(2)]
+        for client in kept:
+            assert client.get("/").body == b"index"
+        silent = stack.enter_context(server.client())
+        until(lambda: server.row.connections == 3)
+        late = stack.enter_context(server.client())
+        assert late.get("/").body == b"index"
+        assert kept[0].closed()
+        assert kept[1].get("/").body == b"index"
+        assert silent.get("/").body == b"index"

@@ -47,6 +47,7 @@ def idle_echo(worker: Worker) -> Callable[[Connection], Steps]:
         busy = False
         while True:
             connection.rest = BUSY if busy else IDLE
+            connection.since = connection.clock.now
             connection.deadline = connection.clock.now + 60
             data = yield RECV
             connection.rest = BUSY

@@ -271,15 +271,17 @@ def test_a_client_that_is_told_503_is_not_held_by_a_child():
             assert talk(two)
             refused.shutdown(socket.SHUT_WR)
             port = refused.getsockname()[1]
-            until(lambda: not established(port), 20, "the end of the refused connection")
+            until(lambda: not established(engine.address[1], port), 20, "the end of the refused connection")
             assert talk(two)
 
 
-def established(port):
-    """Whether a socket is still connected to this client's port."""
+def established(server, client):
+    """Whether a socket of the server's port is still connected to this client's port."""
     with open("/proc/net/tcp", encoding="ascii") as file:
         rows = [line.split() for line in list(file)[1:]]
-    return any(row[2].endswith(f":{port:04X}") and row[9] != "0" for row in rows)
+    return any(
+        row[1].endswith(f":{server:04X}") and row[2].endswith(f":{client:04X}") and row[9] != "0" for row in rows
+    )
 
 
 def test_signals_that_come_while_forking_reach_every_child():

@@ -218,6 +218,7 @@ def expect(connection: Connection, site: Site, parser: RequestParser, begun: boo
             connection.deadline = now + site.header_timeout
         return True
     connection.rest = IDLE
+    connection.since = now
     if served:
         connection.deadline = now + site.keep_alive
         if stopping:

@@ -158,18 +158,18 @@ class Door:
         return True
 
     def _end_an_idle_one(self) -> bool:
-        """Ask the connection that has been idle longest to go. Its deadline is the earliest, since all idle alike long.
+        """Ask the connection that has been idle longest to go.
 
         A list of candidates is made once for many, so that a full house under a flood costs no scan an accept.
         """
         for fresh in (False, True):
             if fresh:
-                idle = [(c.deadline, i, c) for i, c in enumerate(list(self.connections)) if c.rest == IDLE]
+                idle = [(c.since, i, c) for i, c in enumerate(list(self.connections)) if c.rest == IDLE]
                 idle.sort()
-                self._victims.extend((deadline, c) for deadline, _, c in idle[: max(16, len(idle) // 16)])
+                self._victims.extend((since, c) for since, _, c in idle[: max(16, len(idle) // 16)])
             while self._victims:
-                deadline, victim = self._victims.popleft()
-                if victim.rest == IDLE and victim.deadline == deadline and victim.fd >= 0:
+                since, victim = self._victims.popleft()
+                if victim.rest == IDLE and victim.since == since and victim.fd >= 0:
                     victim.rest = BUSY
                     shutdown(victim.fd, socket.SHUT_RD)
                     return True
