@@ -264,6 +264,14 @@ def prepare(config: Any) -> None:
         monkey.patch_all()
 
 
+def resume(config: Any) -> None:
+    """After fork from a master that has prepared: gevent's hub must not share its descriptors with the master's."""
+    if config.engine == "gevent" and config.patch:
+        import gevent
+
+        gevent.reinit()
+
+
 def load_application(config: Any) -> Any:
     """Import what is to be served. Raises BootError, or whatever the import raises."""
     from stoker.apps import load
@@ -335,7 +343,9 @@ def run(config: Any, listeners: list[Any], row: Any, control: socket.socket) -> 
     :returns: the exit status: 0 after a drain, 3 if the application cannot be imported, 1 if the engine failed
     """
     try:
-        if not _preloaded:
+        if _preloaded:
+            resume(config)
+        else:
             prepare(config)
         worker = Worker(config, listeners, row, control)
         worker.title("starting")

@@ -10,11 +10,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.supervisor.harness import ENVIRONMENT, Server, alive, children, wait_for
+from tests.supervisor.harness import ENVIRONMENT, Server, alive, children, cpu_seconds, wait_for
 from tests.supervisor.http import CLOSE, HTTPClients, complete
 
 from stoker import engines
@@ -34,7 +35,7 @@ class Real(Server):
     def __init__(self, directory: Path, **options: object) -> None:
         self.directory = directory
         self.log_path = directory / "log"
-        (directory / "served.py").write_text(APP)
+        (directory / "served.py").write_text(str(options.pop("source", "")) + APP)
         words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not True]
         words += [f"--{name.replace('_', '-')}" for name, value in options.items() if value is True]
         with open(self.log_path, "ab") as log:
@@ -217,3 +218,30 @@ def test_preload(serve: Serve, options: dict[str, object]) -> None:
     assert clients.failures == []
     assert (server.directory / "the.pid").read_text() == f"{server.pid}\n"
     end(server)
+
+
+@pytest.mark.skipif(bool(engines.unavailable("gevent")), reason=engines.unavailable("gevent"))
+@pytest.mark.parametrize("reuse_port", [False, True])
+def test_preload_with_gevent_in_use_at_import(serve: Serve, reuse_port: bool) -> None:
+    """The master is patched and has a hub, and must not notice: it forks, hears, reaps and rests as ever."""
+    source = "import gevent, socket\ngevent.spawn(gevent.sleep, 0.01).join()\nsocket.socketpair()\n"
+    more: dict[str, object] = {"reuse_port": True} if reuse_port else {}
+    server = serve(workers=2, engine="gevent", preload=True, source=source, **more).ready(2)
+    with HTTPClients(server.port, keep=1, close=1) as clients:
+        server.kill(signal.SIGTTIN)
+        server.ready(3)
+        clients.more(10)
+        server.kill(signal.SIGTTOU)
+        wait_for(lambda: len(children(server.pid)) == 2, "two workers, and no zombie")
+        server.kill(signal.SIGHUP)
+        server.wait_log("every worker is new")
+        clients.more(10)
+    assert clients.failures == []
+    wait_for(lambda: len(children(server.pid)) == 2, "the retired workers are gone")
+    os.kill(server.workers()[0], signal.SIGKILL)
+    server.ready(6)
+    before = cpu_seconds(server.pid)
+    time.sleep(1)  # what is measured is this time
+    assert cpu_seconds(server.pid) - before < 0.1
+    server.kill()
+    assert server.wait() == 0

@@ -31,25 +31,26 @@ from stoker.supervisor.signals import Signals
 # Pace
 
 
-def test_a_process_that_keeps_ending_is_started_ever_more_slowly() -> None:
+@pytest.mark.parametrize(("good", "last"), [(False, Pace.LAST), (True, Pace.LAST_OF_GOOD)])
+def test_a_process_that_keeps_ending_is_started_ever_more_slowly(good: bool, last: float) -> None:
     pace = Pace()
-    delays = [pace.delay(0.1) for _ in range(9)]
+    delays = [pace.delay(0.1, good) for _ in range(9)]
     assert delays == sorted(delays)
     assert delays[0] == pytest.approx(0.9)
-    assert delays[-1] == pytest.approx(Pace.LAST - 0.1)
+    assert delays[-1] == pytest.approx(last - 0.1)
 
 
 def test_good_health_makes_good() -> None:
     pace = Pace()
     for _ in range(4):
-        pace.delay(0.1)
-    assert pace.delay(3600.0) == 0
-    assert pace.delay(0.1) == pytest.approx(0.9)
+        pace.delay(0.1, good=False)
+    assert pace.delay(3600.0, good=True) == 0
+    assert pace.delay(0.1, good=False) == pytest.approx(0.9)
 
 
 def test_one_that_lives_for_a_while_is_replaced_at_once() -> None:
     pace = Pace()
-    assert [pace.delay(2.0) for _ in range(10)] == [0.0] * 10
+    assert [pace.delay(2.0, good=True) for _ in range(10)] == [0.0] * 10
 
 
 @pytest.mark.parametrize(
@@ -271,7 +272,7 @@ def test_a_fork_that_fails_is_tried_again(
             raise OSError(one, os.strerror(one))
         return fork()
 
-    monkeypatch.setattr(os, "fork", failing)
+    monkeypatch.setattr(crew_module, "fork", failing)
     before = os.listdir("/proc/self/fd")
     clock.turn()
     assert clock.crew.workers == {}
@@ -284,7 +285,11 @@ def test_a_fork_that_fails_is_tried_again(
 
 def test_out_of_descriptors(clock: Clock, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(socket, "socketpair", lambda: (_ for _ in ()).throw(OSError(errno.EMFILE, "Too many open files")))
+
+        def refuse() -> None:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        patch.setattr(crew_module, "socketpair", refuse)
         clock.turn()
     assert said == ["a worker cannot be started: Too many open files; next try in 1 s"]
     ready(clock)

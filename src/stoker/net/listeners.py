@@ -14,7 +14,6 @@ import array
 import contextlib
 import errno
 import os
-import select
 import socket
 import stat
 import struct
@@ -27,6 +26,7 @@ from stoker.config import Config
 from stoker.errors import BootError
 from stoker.net import inherited
 from stoker.net.descriptors import above_standard
+from stoker.net.unpatched import POLLIN, Socket, poll
 
 _SO_ATTACH_FILTER = 26  # <asm-generic/socket.h>; the socket module has no name for it
 # struct sock_filter { u16 code; u8 jt; u8 jf; u32 k }: a TCP socket's filter sees the packet from its TCP header on.
@@ -62,9 +62,7 @@ class Listener:
 
     __slots__ = ("address", "bind", "family", "inode", "path", "server", "slot", "sock")
 
-    def __init__(
-        self, sock: socket.socket, bind: str, scheme: str, slot: int | None, inode: tuple[int, int] | None
-    ) -> None:
+    def __init__(self, sock: Socket, bind: str, scheme: str, slot: int | None, inode: tuple[int, int] | None) -> None:
         self.sock = sock
         self.bind = bind
         self.slot = slot
@@ -87,8 +85,8 @@ class Listener:
 
     def queued(self) -> bool:
         """Whether somebody waits to be accepted."""
-        poller = select.poll()
-        poller.register(self.sock, select.POLLIN)
+        poller = poll()
+        poller.register(self.sock, POLLIN)
         return bool(poller.poll(0))
 
     def refuse_new(self) -> bool:
@@ -255,12 +253,10 @@ def _open_tcp(bind: str, host: str, port: int, config: Config, others: Sequence[
     return listeners
 
 
-def _bound(
-    family: int, address: tuple[Any, ...], bind: str, config: Config, others: Sequence[Listener]
-) -> socket.socket:
+def _bound(family: int, address: tuple[Any, ...], bind: str, config: Config, others: Sequence[Listener]) -> Socket:
     sock = None
     try:
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock = Socket(family, socket.SOCK_STREAM)
         # Without it the port would be refused for 60 s while connections of a server before us are in TIME_WAIT.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if config.reuse_port:
@@ -312,7 +308,7 @@ def _open_unix(bind: str, config: Config) -> Listener:
         )
     if address is path:
         _remove_stale(bind, path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
     inode = None
     try:
         if address is not path:
@@ -353,7 +349,7 @@ def _remove_stale(bind: str, path: bytes) -> None:
         raise ListenError(f"cannot listen on {bind}: {error.strerror}") from error
     if not stat.S_ISSOCK(found.st_mode):
         raise ListenError(f"cannot listen on {bind}: there is a file of this name that is no socket; it is left alone")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    with Socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)  # a listener with a full queue would block us, and answers with EAGAIN so
         result = probe.connect_ex(path)
     if result == errno.ECONNREFUSED:
@@ -380,7 +376,7 @@ def _adopt(
     """A listener of a socket that is open already."""
     try:
         fd = above_standard(fd)
-        sock = socket.socket(fileno=fd)
+        sock = Socket(fileno=fd)
     except OSError as error:
         why = "is not a socket" if error.errno == errno.ENOTSOCK else "is not open"
         raise ListenError(
@@ -393,9 +389,7 @@ def _adopt(
     return _listening(sock, bind, config, slot, inode)
 
 
-def _listening(
-    sock: socket.socket, bind: str, config: Config, slot: int | None, inode: tuple[int, int] | None
-) -> Listener:
+def _listening(sock: Socket, bind: str, config: Config, slot: int | None, inode: tuple[int, int] | None) -> Listener:
     """Make a bound socket listen (once more does no harm), and set what accepted ones inherit."""
     try:
         if sock.family != socket.AF_UNIX:

@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from stoker import log
 from stoker.config import Config, envfile
 from stoker.errors import BootError
 from stoker.net.listeners import Listener, open_slot
+from stoker.net.unpatched import Socket, fork, socketpair
 from stoker.stats import Board, Row
 from stoker.supervisor.loop import Loop
 from stoker.supervisor.privileges import Identity
@@ -28,7 +28,7 @@ from stoker.supervisor.reexec import Adopted
 from stoker.supervisor.report import Totals
 from stoker.supervisor.signals import Signals
 
-RunWorker = Callable[[Config, list[Listener], Row, socket.socket], int]
+RunWorker = Callable[[Config, list[Listener], Row, Socket], int]
 
 FATAL = (2, 3)  # exit statuses of a worker that it would make no sense to start again: options, application
 MARGIN = 0.5  # seconds that a worker may take longer than its own graceful timeout
@@ -120,7 +120,7 @@ class Crew:
 
     def adopt(self, one: Adopted) -> None:
         """Take over a worker of the program before us: it serves in its slot until it is replaced."""
-        sock = socket.socket(fileno=one.control)
+        sock = Socket(fileno=one.control)
         sock.set_inheritable(False)
         sock.setblocking(False)
         worker = Worker(one.pid, self._board.row(one.number - 1), one.slot, 0, sock)
@@ -186,6 +186,10 @@ class Crew:
         self._watch(now)
         if self._stopping:
             return
+        if self._rollout is not None:
+            self._roll(self._rollout, now)
+        if self._rollout is None:
+            self._adjust()
         for slot in self.slots:
             worker = slot.worker
             if slot.successor is not None or now < slot.due:
@@ -194,10 +198,6 @@ class Crew:
                 slot.worker = self._fork(slot, self.config, self._generation)
             elif worker.tired and (self._rollout is None or slot not in self._rollout.slots):
                 slot.successor = self._fork(slot, self.config, self._generation)
-        if self._rollout is not None:
-            self._roll(self._rollout, now)
-        else:
-            self._adjust()
 
     def next_time(self, now: float) -> float:
         """When the next turn is due at the latest, if nothing happens before."""
@@ -236,21 +236,21 @@ class Crew:
 
     def _fork(self, slot: Slot, config: Config, generation: int) -> Worker | None:
         """A new worker for this slot; None if that does not work now: then `slot.due` says when to try again."""
-        pair: list[socket.socket] = []
+        pair: list[Socket] = []
         try:
             row = self._free_row()
-            pair += socket.socketpair()
+            pair += socketpair()
             ours, theirs = pair
             ours.setblocking(False)
             with self._signals.held():
-                pid = os.fork()
+                pid = fork()
                 if pid == 0:
                     ours.close()
                     self._child(slot, config, row, theirs)
         except OSError as error:  # EAGAIN, ENOMEM, EMFILE: it may get better
             for end in pair:
                 end.close()
-            delay = max(slot.pace.delay(0.0), 1.0)
+            delay = max(slot.pace.delay(0.0, good=False), 1.0)
             slot.due = time.monotonic() + delay
             log.error(f"a worker cannot be started: {error.strerror}; next try in {delay:.0f} s")
             return None
@@ -268,7 +268,7 @@ class Crew:
         self.workers[worker.pid] = worker
         self._loop.add(worker.control.fileno(), lambda: self._hear(worker))
 
-    def _child(self, slot: Slot, config: Config, row: Row, control: socket.socket) -> None:
+    def _child(self, slot: Slot, config: Config, row: Row, control: Socket) -> None:
         """The child's life, from fork to exit: it never returns."""
         status = 1
         try:
@@ -335,7 +335,7 @@ class Crew:
         elif code == 0 and worker.tired:
             return
         else:
-            delay = slot.pace.delay(time.monotonic() - worker.born)
+            delay = slot.pace.delay(time.monotonic() - worker.born, worker.ready)
             slot.due = time.monotonic() + delay
             hint = " (does the machine lack memory? the kernel's log says so)" if code == -signal.SIGKILL else ""
             when = f"in {delay:.1f} s" if delay else "now"

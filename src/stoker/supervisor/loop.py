@@ -1,21 +1,22 @@
 """The master's loop: descriptors, and what to call when they are readable."""
 
 import math
-import select
 from collections.abc import Callable
+
+from stoker.net.unpatched import POLLIN, poll
 
 
 class Loop:
     """poll(2) with a callback for each descriptor. The kernel keeps none of it, so nothing is shared after fork(2)."""
 
     def __init__(self) -> None:
-        self._poll = select.poll()
+        self._poll = poll()
         self._calls: dict[int, Callable[[], object]] = {}
 
     def add(self, fd: int, call: Callable[[], object]) -> None:
         """Call `call` in each turn in which `fd` is readable or at its end."""
         self._calls[fd] = call
-        self._poll.register(fd, select.POLLIN)
+        self._poll.register(fd, POLLIN)
 
     def remove(self, fd: int) -> None:
         """Forget `fd`; to be called before it is closed. It does not matter if it is not there."""

@@ -21,6 +21,7 @@ from stoker.config import Config, envfile
 from stoker.errors import StokerError
 from stoker.net.descriptors import guard, raise_limit
 from stoker.net.listeners import Listener, hand_over, open_listeners
+from stoker.net.unpatched import waitpid
 from stoker.supervisor import keys, reexec, report, start
 from stoker.supervisor.crew import Crew, RunWorker
 from stoker.supervisor.loop import Loop
@@ -243,7 +244,7 @@ class Master:
         """Collect every child that has ended; orphans too, should we be process 1 of a container."""
         with contextlib.suppress(ChildProcessError):
             while True:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status = waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     return
                 if self.crew.reap(pid, status):
@@ -375,7 +376,7 @@ class Master:
         try:
             watcher = self._watcher = Watcher(self.config, self.signals.mask)
         except OSError as error:
-            self._watcher_due = time.monotonic() + self._watcher_pace.delay(0.0)
+            self._watcher_due = time.monotonic() + self._watcher_pace.delay(0.0, good=False)
             log.error(f"--reload: the files cannot be watched now: {error.strerror}")
             return
         self.loop.add(watcher.fd, lambda: self._changed(watcher))
@@ -391,7 +392,7 @@ class Master:
         self.loop.remove(watcher.fd)
         watcher.close()
         self._watcher = None
-        delay = self._watcher_pace.delay(time.monotonic() - watcher.born)
+        delay = self._watcher_pace.delay(time.monotonic() - watcher.born, good=False)
         self._watcher_due = time.monotonic() + delay
         log.error(f"--reload: the process that watches the files {how(status)}; another is started in {delay:.1f} s")
 
@@ -455,7 +456,7 @@ class Master:
             self._watcher.end()
             self._watcher.close()
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(self._watcher.pid, 0)
+                waitpid(self._watcher.pid, 0)
         if self._keys is not None:
             self._keys.close()
         if self._pid_file is not None:

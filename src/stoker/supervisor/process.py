@@ -3,11 +3,11 @@
 import contextlib
 import os
 import signal
-import socket
 import time
 from dataclasses import dataclass, field
 
 from stoker.net.listeners import Listener
+from stoker.net.unpatched import Socket
 from stoker.stats import Row
 
 NEVER = float("inf")
@@ -29,7 +29,7 @@ class Worker:
     :ivar seen: the turn of its loop that was seen last, and `since` when no other was
     """
 
-    def __init__(self, pid: int, row: Row, slot: int, generation: int, control: socket.socket) -> None:
+    def __init__(self, pid: int, row: Row, slot: int, generation: int, control: Socket) -> None:
         self.pid = pid
         self.row = row
         self.number = row.index + 1
@@ -82,21 +82,23 @@ class Pace:
     """When to start a process again that keeps ending.
 
     One that lived twice as long as the present interval is replaced at once. One that did not makes the interval
-    double, from half a second to half a minute: the next start comes no sooner than that after the last.
+    double, from half a second on: the next start comes no sooner than that after the last. The interval ends at half a
+    minute for what never works, which nobody misses; at two seconds for what did work, which somebody waits for.
     """
 
     FIRST = 0.5
     LAST = 30.0
+    LAST_OF_GOOD = 2.0
 
     def __init__(self) -> None:
         self._interval = self.FIRST
 
-    def delay(self, lived: float) -> float:
-        """How many seconds to wait, now that a process ended that lived for so many."""
+    def delay(self, lived: float, good: bool) -> float:
+        """How many seconds to wait, now that a process ended that lived for so many; `good`: it did work."""
         if lived >= 2 * self._interval:
             self._interval = self.FIRST
             return 0.0
-        self._interval = min(2 * self._interval, self.LAST)
+        self._interval = min(2 * self._interval, self.LAST_OF_GOOD if good else self.LAST)
         return max(0.0, self._interval - lived)
 
 

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from stoker.errors import BootError
+from stoker.net.unpatched import set_handler
 
 LOOK = 0.25  # seconds between two looks for SIGTTIN and SIGTTOU where there is no bell
 
@@ -53,7 +54,7 @@ class Signals:
             ) from None
         # A mask is a thread's own. Should a program with threads call serve(), SIGTTIN goes to one that does not block
         # it, and with a handler it does not stop the process, but comes in like the rest.
-        self._before = {number: signal.signal(number, _nothing) for number in (*_HANDLED, *_JOB)}
+        self._before = {number: set_handler(number, _nothing) for number in (*_HANDLED, *_JOB)}
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, _JOB) - {*_HANDLED, *_JOB}
         # What a predecessor blocked for the time of execve(2), and what a careless parent left blocked.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
@@ -78,12 +79,12 @@ class Signals:
     def interruptible(self) -> Iterator[None]:
         """Inside, TERM, INT and QUIT raise Interrupted at once, and are there to `take` as well."""
         for number in _STOPS:
-            signal.signal(number, _interrupt)
+            set_handler(number, _interrupt)
         try:
             yield
         finally:
             for number in _STOPS:
-                signal.signal(number, _nothing)
+                set_handler(number, _nothing)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -102,9 +103,9 @@ class Signals:
         """
         signal.set_wakeup_fd(-1)
         for number in _HANDLED:
-            signal.signal(number, signal.SIG_DFL)
+            set_handler(number, signal.SIG_DFL)
         for number in _JOB:
-            signal.signal(number, signal.SIG_IGN)
+            set_handler(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         self._close_descriptors()
 
@@ -117,7 +118,7 @@ class Signals:
         """Give the process back the handlers and the mask that it had."""
         signal.set_wakeup_fd(self._wakeup)
         for number, handler in self._before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            set_handler(number, signal.SIG_DFL if handler is None else handler)
         while signal.sigtimedwait(_JOB, 0) is not None:
             pass
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
