@@ -54,6 +54,8 @@ CHUNK: Final = 65536  # bytes asked for in one receive; a shorter one has emptie
 BUSY: Final = 0  # something is under way
 WAITING: Final = 1  # a raw handler waits for its peer: a stop ends it
 IDLE: Final = 2  # HTTP, between requests: a stop ends it, and so does the need for room
+FRESH: Final = 3  # HTTP, before the first byte of the first request: as IDLE, but a stop gives it a moment
+FIRST_BYTE: Final = 1.0  # seconds after a stop in which a FRESH connection may still bring its first request
 
 
 class _Woken:
@@ -158,7 +160,7 @@ class Connection:
     :ivar deadline: absolute, in seconds of the clock; moved by the handler alone
     :ivar job: what CALL is to run
     :ivar low: what DRAIN calls a short queue, in bytes
-    :ivar rest: BUSY, WAITING or IDLE
+    :ivar rest: BUSY, WAITING, IDLE or FRESH
     :ivar since: when it became IDLE, in seconds of the clock
     :ivar wakeable: the handler takes ``WOKEN`` for an answer; set once, before the first operation that needs it
     :ivar linger: the close is to wait for the peer's own (RFC 9112, 9.6); False where no byte can be on its way

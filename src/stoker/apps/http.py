@@ -20,6 +20,8 @@ from stoker.connection import (
     BUSY,
     CALL,
     DRAIN,
+    FIRST_BYTE,
+    FRESH,
     HIGH,
     IDLE,
     RECV,
@@ -37,7 +39,6 @@ from stoker.http.response import CONTINUE, ResponseWriter, http_date, refusal
 SPOOL = 65536  # bytes of a body that are kept in memory; the rest goes to a file
 _UNREAD = 1 << 20  # bytes of a body nobody read that are thrown away to keep the connection
 _RATE_GRACE = 5.0  # seconds before --min-rate is asked of a body
-_FIRST_BYTE = 1.0  # seconds that a connection accepted during the stop has for its first byte
 _BURST = 64  # pipelined requests answered before others have their turn
 
 
@@ -217,14 +218,14 @@ def expect(connection: Connection, site: Site, parser: RequestParser, begun: boo
             connection.rest = BUSY
             connection.deadline = now + site.header_timeout
         return True
-    connection.rest = IDLE
+    connection.rest = IDLE if served else FRESH
     connection.since = now
     if served:
         connection.deadline = now + site.keep_alive
         if stopping:
             shutdown(connection.fd, socket.SHUT_RD)  # what has arrived is still read, then comes the end
     else:
-        connection.deadline = now + (min(_FIRST_BYTE, site.header_timeout) if stopping else site.header_timeout)
+        connection.deadline = now + (min(FIRST_BYTE, site.header_timeout) if stopping else site.header_timeout)
     return False
 
 

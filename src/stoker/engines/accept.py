@@ -164,12 +164,12 @@ class Door:
         """
         for fresh in (False, True):
             if fresh:
-                idle = [(c.since, i, c) for i, c in enumerate(list(self.connections)) if c.rest == IDLE]
+                idle = [(c.since, i, c) for i, c in enumerate(list(self.connections)) if c.rest >= IDLE]
                 idle.sort()
                 self._victims.extend((since, c) for since, _, c in idle[: max(16, len(idle) // 16)])
             while self._victims:
                 since, victim = self._victims.popleft()
-                if victim.rest == IDLE and victim.since == since and victim.fd >= 0:
+                if victim.rest >= IDLE and victim.since == since and victim.fd >= 0:
                     victim.rest = BUSY
                     shutdown(victim.fd, socket.SHUT_RD)
                     return True

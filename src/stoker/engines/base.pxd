@@ -9,3 +9,4 @@ cdef class Engine:
     cdef public set connections
     cdef public object door
     cdef public double _listeners_until
+    cdef public double _fresh_until

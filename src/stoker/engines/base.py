@@ -7,7 +7,19 @@ import socket
 import time
 from typing import Any
 
-from stoker.connection import BUSY, ENDING, INFINITY, RETIRING, RUNNING, STOPPING, Connection, Service, shutdown
+from stoker.connection import (
+    BUSY,
+    ENDING,
+    FIRST_BYTE,
+    FRESH,
+    INFINITY,
+    RETIRING,
+    RUNNING,
+    STOPPING,
+    Connection,
+    Service,
+    shutdown,
+)
 from stoker.engines.accept import Door
 
 # Interest and events; the values are those of poll(2) and epoll(7).
@@ -38,6 +50,7 @@ class Engine:
         self.connections: set[Connection] = set()
         self.door = Door(service, self.connections, service.cap, self.lowest_refused)
         self._listeners_until = 0.0
+        self._fresh_until = INFINITY
 
     def run(self) -> None:
         """Serve until the service has stopped and no connection is left."""
@@ -73,14 +86,18 @@ class Engine:
         else:
             self.close_listeners()
         if phase == STOPPING:
+            self._fresh_until = time.monotonic() + FIRST_BYTE
             self.rouse()
         if phase == ENDING:
             self.abort("the server is stopping")
 
-    def rouse(self) -> None:
-        """End what rests: after SHUT_RD what has arrived is still read and answered, then the stream ends."""
+    def rouse(self, fresh: bool = False) -> None:
+        """End what rests: after SHUT_RD what has arrived is still read and answered, then the stream ends.
+
+        A connection that is FRESH is about to bring its first request, so it is ended a moment later (``fresh``).
+        """
         for connection in list(self.connections):
-            if connection.rest != BUSY and connection.fd >= 0:
+            if connection.rest != BUSY and (fresh or connection.rest != FRESH) and connection.fd >= 0:
                 shutdown(connection.fd, socket.SHUT_RD)
 
     def close_listeners(self) -> None:
@@ -98,6 +115,9 @@ class Engine:
             emptied = [self.take(listener) for listener in self.service.listeners]
             if all(emptied):
                 self.close_listeners()
+        if self.service.phase == STOPPING and now >= self._fresh_until:
+            self._fresh_until = INFINITY
+            self.rouse(fresh=True)
         if now >= self.service.end_at:
             self.close_listeners()
             if self.connections:

@@ -20,7 +20,19 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from stoker import log, stats
-from stoker.connection import BUSY, ENDING, IDLE, STOPPING, WAITING, Connection, Service, _Woken, shutdown
+from stoker.connection import (
+    BUSY,
+    ENDING,
+    FIRST_BYTE,
+    FRESH,
+    IDLE,
+    STOPPING,
+    WAITING,
+    Connection,
+    Service,
+    _Woken,
+    shutdown,
+)
 from stoker.engines.base import LATE
 from stoker.engines.blocking import SocketIO, serve
 from stoker.errors import Ended
@@ -46,7 +58,7 @@ class ChildIO(SocketIO):
     def recv(self, connection: Connection) -> bytes | _Woken | None:
         if connection.rest == WAITING and self.service.phase >= STOPPING:
             shutdown(connection.fd, socket.SHUT_RD)  # the stop came while it was busy, or not yet born
-        if connection.rest != IDLE:
+        if connection.rest < IDLE:
             return super().recv(connection)
         self.row.idle_since = time.monotonic()
         try:
@@ -74,7 +86,9 @@ class Life:
             connection.failure = connection.failure or (LATE if late else "the server is stopping")
             shutdown(connection.fd, socket.SHUT_RDWR)  # in case that somebody catches what comes now
             raise Ended
-        if self.service.phase == STOPPING and connection.rest != BUSY:
+        if self.service.phase == STOPPING and connection.rest == FRESH:
+            connection.deadline = min(connection.deadline, time.monotonic() + FIRST_BYTE)
+        elif self.service.phase == STOPPING and connection.rest != BUSY:
             shutdown(connection.fd, socket.SHUT_RD)
 
     def signalled(self, number: int) -> None:

@@ -114,8 +114,9 @@ class ProcessEngine(AcceptLoop):
         self._last_words = _ORPHANS_WORDS
         super().forget(fd)
 
-    def rouse(self) -> None:
-        self.tell(signal.SIGTERM)
+    def rouse(self, fresh: bool = False) -> None:
+        if not fresh:  # a child keeps the time itself
+            self.tell(signal.SIGTERM)
 
     def tell(self, number: int) -> None:
         """Send a signal to every child."""

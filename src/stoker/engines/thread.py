@@ -47,9 +47,9 @@ class ThreadEngine(AcceptLoop):
                 self.ended(connection)
             io.close()
 
-    def rouse(self) -> None:
+    def rouse(self, fresh: bool = False) -> None:
         with self.lock:
-            super().rouse()
+            super().rouse(fresh)
 
     def _make_room(self) -> bool:
         with self.lock:
