@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import struct
 
@@ -215,3 +216,18 @@ def test_the_one_that_has_been_idle_longest_makes_room(configuration: str) -> No
         assert kept[0].closed()
         assert kept[1].get("/").body == b"index"
         assert silent.get("/").body == b"index"
+
+
+@pytest.mark.parametrize("configuration", ALL)
+def test_a_stop_gives_a_new_connection_a_moment(configuration: str) -> None:
+    """Its first request is on its way; one that is idle between requests is closed at once, a silent one soon."""
+    with serving(configuration, Site("/dev/null")) as server, contextlib.ExitStack() as stack:
+        idle, silent, fresh = (stack.enter_context(server.client()) for _ in range(3))
+        idle.get("/")
+        until(lambda: server.row.connections == 3)
+        server.tell(signal.SIGTERM)
+        assert idle.closed()
+        response = fresh.get("/")
+        assert (response.body, response["Connection"]) == (b"index", "close")
+        assert silent.closed()
+        assert server.wait() == 0
