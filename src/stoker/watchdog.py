@@ -140,7 +140,7 @@ class Watchdog:
             log.error(f"{self._account(call, now)}; it was here:\n{self._stack(call, frame if running else None)}")
             if self.forks:
                 exchange.give_up()
-                os._exit(_EXIT_STUCK)
+                os._exit(0)  # all is said: the parent need not
         elif now >= exchange.overdue + self.patience:
             self._replace(call, running, frame)
         if running:

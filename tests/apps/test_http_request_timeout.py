@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.apps.server import ALL, INLINE, POOLED, serving
+from tests.engines.harness import until
 
 LIMIT = 0.25
 STUCK_IN_A_THREAD = ("thread", POOLED)  # an asynchronous exception waits for the interpreter
@@ -79,6 +80,15 @@ def test_the_client_gets_a_503_and_the_log_the_stack(configuration: str, way: st
         assert "Traceback" not in log
         assert server.get("/quick").body == b"quick"
         assert server.alive()
+
+
+@pytest.mark.parametrize("configuration", ALL)
+def test_it_is_in_the_access_log(configuration: str) -> None:
+    with serving(configuration, Slow(), request_timeout=LIMIT, access_log=True) as server, server.client() as client:
+        assert client.get("/steps").status == 503
+        until(server.access, what="the access line")
+        [line] = server.access()
+        assert '"GET /steps HTTP/1.1" 503 55' in line
 
 
 @pytest.mark.parametrize("configuration", ALL)

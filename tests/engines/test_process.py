@@ -172,6 +172,21 @@ def test_a_child_that_crashes_takes_nobody_with_it(capfd):
     assert "SIGSEGV" in capfd.readouterr().err
 
 
+def test_a_child_that_ends_itself_is_in_the_log(capfd):
+    def make(worker):
+        def handler(connection):
+            yield RECV
+            os._exit(7)
+
+        return handler
+
+    with running("process", make) as engine, engine.connect() as client:
+        client.send(b"now")
+        assert ended(client)
+        until(lambda: not engine.children())
+    assert "ended with status 7" in capfd.readouterr().err
+
+
 def test_a_fork_that_fails_costs_one_connection(capfd):
     def setup(worker):
         fork, count = os.fork, []

@@ -488,6 +488,10 @@ class WSGIExchange:
             shutdown(connection.fd, socket.SHUT_WR)
         except OSError as error:
             log.debug(f"{self.what()}: the client could not be told: {error}")
+        self.application += time.monotonic() - self.mark
+        self.site.service.count_request()
+        if self.site.access is not None:
+            self._log_access()
 
     def _close_result(self) -> None:
         """Close what the application returned (PEP 3333, "Specification Details"), once."""

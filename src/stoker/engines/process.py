@@ -143,9 +143,11 @@ class ProcessEngine(AcceptLoop):
         if not ended:
             return
         child = self.children.pop(pid)
-        if os.WIFSIGNALED(status) and not child.connection.failure:
-            name = signal.Signals(os.WTERMSIG(status)).name
-            log.error(f"the process {pid} of {address(child.connection)} was ended by {name}")
+        if status and not child.connection.failure:
+            how = f"ended with status {os.WEXITSTATUS(status)}"
+            if os.WIFSIGNALED(status):
+                how = f"was ended by {signal.Signals(os.WTERMSIG(status)).name}"
+            log.error(f"the process {pid} of {address(child.connection)} {how}")
         self.requests += child.row.requests
         self.errors += child.row.errors
         child.row.clear()
