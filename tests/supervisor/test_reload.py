@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -141,6 +142,15 @@ def test_changes_are_told(program: list[str], tree: Path) -> None:
         (tree / ".venv" / "lib.py").write_text("no matter")
         (tree / "deeper").mkdir()
         assert "new.py" in batch(process, lambda: (tree / "deeper" / "new.py").write_text(str(next(count))))
+
+
+def test_what_was_edited_before_it_watched_is_told(program: list[str], tree: Path) -> None:
+    (tree / "app.py").write_text("edited while the program was starting")
+    edited = (tree / "app.py").stat().st_ctime_ns
+    with watching([*program, f"--since={edited}"], tree) as process:
+        assert "app.py" in batch(process, lambda: None)
+    with watching([*program, f"--since={time.time_ns() + 10**9}"], tree) as process:
+        assert batch(process, lambda: (tree / "new.py").write_text("")) == {"new.py"}
 
 
 def test_it_ends_when_nobody_reads(program: list[str], tree: Path) -> None:

@@ -30,7 +30,7 @@ class Watcher:
         self.born = time.monotonic()
         self.ended = False
         self._data = b""
-        command = [sys.executable, "-m", "stoker.supervisor.watch"]
+        command = [sys.executable, "-m", "stoker.supervisor.watch", f"--since={time.time_ns()}"]
         for flag, values in (
             ("--dir", config.reload_dir or (os.getcwd(),)),
             ("--include", config.reload_include),

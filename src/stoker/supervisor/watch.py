@@ -1,6 +1,6 @@
 """The program that watches files for --reload, in a process of its own, so that the master never imports what it needs.
 
-    python -m stoker.supervisor.watch --dir . --include '*.py' --exclude '.*'
+    python -m stoker.supervisor.watch --dir . --include '*.py' --exclude '.*' --since 1700000000000000000
 
 For each batch of changes it writes one line to standard output: a JSON list of paths. It ends when nobody reads its
 output any more. It uses `watchfiles` where that is installed (inotify(7)), else it looks at the files twice a second.
@@ -11,6 +11,7 @@ environments.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import select
@@ -134,6 +135,16 @@ def batches(choice: Choice) -> Iterator[set[str]]:
     yield from poll(choice)
 
 
+def since(choice: Choice, time_ns: int) -> set[str]:
+    """The files that have changed since this time: what was edited before anybody watched."""
+    found = set()
+    for path in scan(choice):
+        with contextlib.suppress(OSError):
+            if os.stat(path).st_ctime_ns >= time_ns:
+                found.add(path)
+    return found
+
+
 def _unread(fd: int) -> bool:
     """Whether nobody is left to read what is written to this pipe."""
     poller = select.poll()
@@ -147,11 +158,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dir", action="append", required=True, help="a directory to watch, with all below it")
     parser.add_argument("--include", action="append", required=True, help="files that matter")
     parser.add_argument("--exclude", action="append", default=[], help="files and directories that do not")
+    parser.add_argument("--since", type=int, help="what has changed since then counts, too (time.time_ns())")
     options = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGQUIT):  # the terminal's keys reach the whole job; the master ends us
         signal.signal(number, signal.SIG_IGN)
     directories = tuple(os.path.realpath(one) for one in options.dir)
-    for batch in batches(Choice(directories, tuple(options.include), tuple(options.exclude))):
+    choice = Choice(directories, tuple(options.include), tuple(options.exclude))
+    early = options.since
+    for batch in batches(choice):
+        if early is not None:  # files are watched from here on
+            batch.update(since(choice, early))
+            early = None
         if _unread(sys.stdout.fileno()):
             return 0
         if batch:
