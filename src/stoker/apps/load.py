@@ -26,11 +26,11 @@ def load(target: Any, factory: bool = False) -> Any:
     found = _named(target) if isinstance(target, str) else target
     if factory:
         if not callable(found):
-            raise BootError(f"--factory: {target!r} is not callable, it is a {type(found).__name__}")
+            raise BootError(f"--factory: {target!r} is not callable, it is of type {type(found).__name__}")
         found = found()
     if not callable(found):
         raise BootError(
-            f"{target!r} is not an application: a callable is needed, it is a {type(found).__name__}"
+            f"{target!r} is not an application: a callable is needed, it is of type {type(found).__name__}"
             + (" (call it: 'module:make()', or --factory)" if inspect.ismodule(found) else "")
         )
     return found
@@ -96,7 +96,9 @@ def _evaluate(module: Any, module_name: str, expression: str) -> Any:
             raise BootError(f"{module_name!r} has no {name!r}{_candidates(found, name)}") from None
     if arguments is not None:
         if not callable(found):
-            raise BootError(f"{expression!r}: {ast.unparse(node)} is a {type(found).__name__}, it cannot be called")
+            raise BootError(
+                f"{expression!r}: {ast.unparse(node)} is of type {type(found).__name__}, it cannot be called"
+            )
         return found(*arguments, **keywords)
     return found
 
