@@ -39,7 +39,7 @@ from stoker.connection import INFINITY
 from stoker.errors import RequestTimeout
 
 _AGAIN = 1.0  # seconds between two throws
-_MARGIN = 1.0  # seconds that Python code may take to answer, before faulthandler's watchdog ends the process
+_MARGIN = 3.0  # seconds that Python code may take to answer, before faulthandler's watchdog ends the process
 _EXIT_STUCK = 1
 
 
@@ -90,7 +90,7 @@ class Watchdog:
     def begin(self, exchange: Any) -> None:
         """Application code begins to run, or goes on. From now on RequestTimeout may be thrown at the caller."""
         now = time.monotonic()
-        due = now + (_AGAIN if exchange.overdue else max(0.0, self.limit - exchange.application))
+        due = exchange.again if exchange.overdue else now + max(0.0, self.limit - exchange.application)
         call = Call(exchange, self.ident(), self.current(), due)
         with self.lock:
             self.calls[exchange] = call
@@ -134,7 +134,7 @@ class Watchdog:
         exchange = call.exchange
         on_main = call.thread == self.main
         running = on_main and call.greenlet is self.current()
-        call.due = now + _AGAIN
+        call.due = exchange.again = now + _AGAIN
         if not exchange.overdue:
             exchange.overdue = now
             log.error(f"{self._account(call, now)}; it was here:\n{self._stack(call, frame if running else None)}")

@@ -31,7 +31,7 @@ cdef class WSGIExchange:
     cdef object response_headers
     cdef object rate
     cdef public bint inside
-    cdef public double overdue
+    cdef public double overdue, again
     cdef public bint timed
     cdef public double arrived, called, mark
     cdef public double application, receiving

@@ -112,6 +112,7 @@ class WSGIExchange:
         self.rate: Any = None
         self.inside = False  # application code runs now
         self.overdue = 0.0  # when the watchdog first threw RequestTimeout at it
+        self.again = 0.0  # when it is to do so again
         self.timed = site.access is not None or site.watch is not None
         self.arrived = self.called = self.mark = 0.0
         self.application = self.receiving = 0.0
