@@ -55,7 +55,7 @@ def table() -> list[dict[str, object]]:
     return [asdict(info) | {"unavailable": engines.unavailable(name)} for name, info in engines.REGISTRY.items()]
 
 
-COLUMNS = ("engine", "how it waits", "how it is suspended", "an application that blocks", "connections", "here")
+COLUMNS = ("engine", "how it waits", "what is kept", "an application that blocks", "connections", "here")
 
 
 def cells(row: dict[str, object]) -> tuple[str, ...]:
