@@ -51,8 +51,8 @@ What to know before switching:
 - The signals of the master are gunicorn's: TERM drains, INT and QUIT stop at once, HUP reloads, TTIN and TTOU add and
   take a worker, USR1 opens the logs again. USR2 and WINCH have no meaning.
 - Behind a proxy: `X-Forwarded-For` and its kin are handed to the application as they came, and change nothing.
-- HTTP is stricter: what a proxy and a server could read differently is refused with 400. The access log has what reached
-  the application; what was refused before that is logged at `--log-level debug`."""
+- HTTP is stricter: what a proxy and a server could read differently is refused with 400. The access log has what
+  reached the application; what was refused before that is logged at `--log-level debug`."""
 
 CLASSES = """\
 `-k gthread` without `--threads` is a pool of one thread. `eventlet` and `tornado` are not offered: use `greenlet` or
