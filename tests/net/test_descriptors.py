@@ -27,6 +27,11 @@ def test_a_socket_never_lands_on_a_standard_descriptor(closed: tuple[int, ...]) 
             assert os.get_inheritable(fd)
             os.write(fd, b"nothing")
             assert os.read(fd, 1) == b""
+        import faulthandler, sys
+        faulthandler.enable()  # as each worker does
+        print("nothing", file=sys.stderr, flush=True)
+        print("nothing", flush=True)
+        assert sys.stdin is not None
         os._exit(7)
     """
     launcher = """if True:

@@ -8,17 +8,25 @@ filled first.
 import fcntl
 import os
 import resource
+import sys
 
 FIRST = 3  # the lowest descriptor that a socket may have
 
 
 def guard() -> None:
-    """Open /dev/null on each of the descriptors 0, 1 and 2 that is closed. Raises OSError if that cannot be done."""
-    for standard in range(FIRST):
+    """Open /dev/null on each of the descriptors 0, 1 and 2 that is closed. Raises OSError if that cannot be done.
+
+    Python has no `sys.stderr` where it was started without descriptor 2, so that whoever writes there would fail.
+    """
+    for standard, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(standard)
         except OSError:
             fill(standard)
+        if getattr(sys, name) is None:
+            mode = "w" if standard else "r"
+            stream = open(standard, mode, buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
 
 
 def fill(standard: int) -> None:
