@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import socket
 import struct
 import uuid
@@ -504,6 +505,7 @@ def test_wsgi_errors_goes_to_the_log(server: Server) -> None:
     log = server.logs(f"half of a line {name}\n")
     assert "\x1b" not in log
     assert "ERROR the rest\n" in log
+    assert re.search(f"half of a line {name}\n +and a forged", log)  # one write is one record
     assert "\n2026-01-01 00:00:00 [1] ERROR no" not in log
 
 

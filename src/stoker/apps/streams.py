@@ -20,23 +20,28 @@ class BodyError(StokerError, OSError):
 
 
 class Errors:
-    """``wsgi.errors``: lines for the server's log (PEP 3333, "Input and Error Streams")."""
+    """``wsgi.errors``: records for the server's log (PEP 3333, "Input and Error Streams").
+
+    What one write hands over is one record, so that a traceback stays together; a line that comes in pieces is
+    kept until it ends.
+    """
 
     def __init__(self) -> None:
         self._rest = ""
 
     def write(self, text: str) -> int:
         """Log the lines that ``text`` ends, and keep what follows the last; the number of characters taken."""
-        lines = (self._rest + text).split("\n")
-        self._rest = lines.pop()
-        for line in lines:
-            log.error(line)
+        ended, newline, rest = text.rpartition("\n")
+        if newline:
+            log.error(self._rest + ended)
+            self._rest = rest
+        else:
+            self._rest += text
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Write each of ``lines``."""
-        for line in lines:
-            self.write(line)
+        """Write ``lines``, as one record."""
+        self.write("".join(lines))
 
     def flush(self) -> None:
         """Log what is kept, though its line has not ended."""
