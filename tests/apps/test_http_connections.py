@@ -6,6 +6,7 @@ import contextlib
 import signal
 import socket
 import struct
+import time
 
 import pytest
 from tests.apps.server import ALL, POOLED, Server, serving
@@ -209,6 +210,7 @@ def test_the_one_that_has_been_idle_longest_makes_room(configuration: str) -> No
         kept = [stack.enter_context(server.client()) for _ in range(2)]
         for client in kept:
             assert client.get("/").body == b"index"
+            time.sleep(0.1)  # the test: one has been idle longer, by more than a turn of the loop
         silent = stack.enter_context(server.client())
         until(lambda: server.row.connections == 3)
         late = stack.enter_context(server.client())

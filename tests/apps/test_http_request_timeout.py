@@ -12,7 +12,7 @@ import pytest
 from tests.apps.server import ALL, INLINE, POOLED, serving
 from tests.engines.harness import until
 
-LIMIT = 0.25
+LIMIT = 0.5
 STUCK_IN_A_THREAD = ("thread", POOLED)  # an asynchronous exception waits for the interpreter
 
 
@@ -74,8 +74,8 @@ def test_the_client_gets_a_503_and_the_log_the_stack(configuration: str, way: st
             response = client.get(f"/{way}?x")
             assert client.closed()
         assert response.status == 503
-        assert LIMIT <= time.monotonic() - started < LIMIT + 2
-        log = server.logs(f"GET /{way}?x has had its {LIMIT} s (--request-timeout) and is ended: 0.")
+        assert LIMIT <= time.monotonic() - started < LIMIT + 5
+        log = server.logs(f"GET /{way}?x has had its {LIMIT} s (--request-timeout) and is ended: ")
         assert f"in {way}" in log, "the stack of the guilty one"
         assert "Traceback" not in log
         assert server.get("/quick").body == b"quick"

@@ -53,19 +53,24 @@ def in_time(started: float, least: float = SHORT) -> bool:
 
 @pytest.mark.parametrize("configuration", ALL)
 def test_header_timeout(configuration: str) -> None:
-    with serving(configuration, Site("/dev/null"), header_timeout=SHORT) as server:
-        with server.client() as silent, server.client() as half, server.client() as drip, server.client() as second:
-            second.get("/")
-            started = time.monotonic()
-            half.send(b"GET / HTTP/1.1\r\nHo")
-            second.send(b"GET / HTTP/1.1\r\nHo")
+    with (
+        serving(configuration, Site("/dev/null"), header_timeout=SHORT) as server,
+        server.client() as silent,
+        server.client() as half,
+        server.client() as drip,
+        server.client() as second,
+    ):
+        second.get("/")
+        started = time.monotonic()
+        half.send(b"GET / HTTP/1.1\r\nHo")
+        second.send(b"GET / HTTP/1.1\r\nHo")
 
-            with dripping(drip, b"GET / HTTP/1.1\r\nHost: a\r\nX-" + b"a" * 500):
-                assert silent.closed()
+        with dripping(drip, b"GET / HTTP/1.1\r\nHost: a\r\nX-" + b"a" * 500):
+            assert silent.closed()
+            assert in_time(started)
+            for client in (half, second, drip):
+                assert client.response().status == 408
                 assert in_time(started)
-                for client in (half, second, drip):
-                    assert client.response().status == 408
-                    assert in_time(started)
 
 
 @pytest.mark.parametrize("configuration", ALL)
@@ -82,47 +87,55 @@ def test_keep_alive_timeout(configuration: str) -> None:
 @pytest.mark.parametrize("configuration", ALL)
 def test_body_timeout(configuration: str) -> None:
     """Without progress: a body that comes slowly has all the time that it needs."""
-    with serving(configuration, Site("/dev/null"), body_timeout=SHORT) as server:
-        with server.client() as slow, server.client() as stuck:
-            stuck.ask("/digest", "Content-Length: 10", method="POST", body=b"12")
-            slow.ask("/digest", "Content-Length: 4", method="POST")
-            started = time.monotonic()
-            for byte in b"slow":
-                time.sleep(SHORT / 2)  # the test
-                slow.send(bytes([byte]))
-            assert slow.response().body.startswith(b"4 ")
-            assert stuck.response().status == 408
-            assert in_time(started)
-            assert stuck.closed()
+    with (
+        serving(configuration, Site("/dev/null"), body_timeout=SHORT) as server,
+        server.client() as slow,
+        server.client() as stuck,
+    ):
+        stuck.ask("/digest", "Content-Length: 10", method="POST", body=b"12")
+        slow.ask("/digest", "Content-Length: 4", method="POST")
+        started = time.monotonic()
+        for byte in b"slow":
+            time.sleep(SHORT / 2)  # the test
+            slow.send(bytes([byte]))
+        assert slow.response().body.startswith(b"4 ")
+        assert stuck.response().status == 408
+        assert in_time(started)
+        assert stuck.closed()
 
 
 @pytest.mark.parametrize("configuration", ALL)
 def test_write_timeout(configuration: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Without progress: a client that reads slowly gets everything."""
     notes = tmp_path_factory.mktemp("write") / "notes"
-    with serving(configuration, Site(str(notes)), write_timeout=SHORT * 2) as server:
-        with server.client() as slow, server.client() as stuck:
-            stuck.ask("/blocks?n=300&size=100000&key=stuck")
-            slow.ask("/blocks?n=60&size=100000&key=slow")
-            started = time.monotonic()
-            for _ in range(4):
-                time.sleep(SHORT)  # the test
-                slow._exactly(500_000)
-            slow._until(b"9" * 100_000 + b"\r\n0\r\n\r\n")
-            wait_for(notes, "closed stuck")
-            assert elapsed(started) < 30
-            assert b"0\r\n\r\n" not in stuck.rest()[-5:]
+    with (
+        serving(configuration, Site(str(notes)), write_timeout=SHORT * 2) as server,
+        server.client() as slow,
+        server.client() as stuck,
+    ):
+        stuck.ask("/blocks?n=300&size=100000&key=stuck")
+        slow.ask("/blocks?n=60&size=100000&key=slow")
+        started = time.monotonic()
+        for _ in range(4):
+            time.sleep(SHORT)  # the test
+            slow._exactly(500_000)
+        slow._until(b"9" * 100_000 + b"\r\n0\r\n\r\n")
+        wait_for(notes, "closed stuck")
+        assert elapsed(started) < 30
+        assert b"0\r\n\r\n" not in stuck.rest()[-5:]
 
 
 @pytest.mark.parametrize("configuration", ALL)
 def test_min_rate(configuration: str) -> None:
-    with serving(configuration, Site("/dev/null"), quick_to_judge, min_rate=100, body_timeout=5) as server:
-        with server.client() as client:
-            client.ask("/digest", "Content-Length: 100000", method="POST")
-            started = time.monotonic()
-            with dripping(client, b"x" * 1000):
-                assert client.response().status == 408
-                assert in_time(started)
+    with (
+        serving(configuration, Site("/dev/null"), quick_to_judge, min_rate=100, body_timeout=5) as server,
+        server.client() as client,
+    ):
+        client.ask("/digest", "Content-Length: 100000", method="POST")
+        started = time.monotonic()
+        with dripping(client, b"x" * 1000):
+            assert client.response().status == 408
+            assert in_time(started)
         assert server.get("/digest", method="POST", body=b"x" * 100_000).status == 200
 
 
