@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import select
+import select as readiness_calls  # the import of stoker.engines.select puts that under the name `select` here
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,7 +89,7 @@ def unavailable(name: str) -> str:
     info = REGISTRY[name]
     if info.requires and importlib.util.find_spec(info.requires) is None:
         return f"the package {info.requires!r} is not installed: pip install 'stoker[{info.requires}]'"
-    if "epoll" in info.waits and not hasattr(select, "epoll"):
+    if "epoll" in info.waits and not hasattr(readiness_calls, "epoll"):
         return "this system has no epoll(7)"
     return ""
 
