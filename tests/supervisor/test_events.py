@@ -96,8 +96,8 @@ def come_and_go(server: Real, clients: HTTPClients, times: int) -> None:
 def end(server: Real) -> None:
     server.kill()
     assert server.wait() == 0
-    assert "has not ended in time" not in server.log()
-    assert " ERROR " not in server.log()
+    assert "has not ended in time" not in server.log(), server.log()
+    assert " ERROR " not in server.log(), server.log()
 
 
 @pytest.mark.parametrize("options", EVERY)

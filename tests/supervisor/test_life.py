@@ -92,12 +92,9 @@ def test_term_answers_what_is_under_way_and_what_is_queued(start: Start) -> None
         client.sendall(b"hello\n")
     server.kill()
     server.wait_log("SIGTERM: stopping")
-    pids = set()
     for client in clients:
-        pid, _ = request(client, "")
-        pids.add(pid)
+        assert request(client, "")[1] == "hello 0"
         client.close()
-    assert len(pids) == 2
     assert server.wait() == 0
     with pytest.raises(ConnectionRefusedError):
         server.connect()
@@ -136,11 +133,10 @@ def test_a_second_int_kills_at_once(start: Start) -> None:
         client.sendall(b"stick\n")
     server.kill(signal.SIGINT)
     server.wait_log("SIGINT: stopping without draining")
-    begun = time.monotonic()
     server.kill(signal.SIGINT)
     assert server.wait() == 0
-    assert time.monotonic() - begun < 1.5
     assert "SIGINT again: every worker is killed" in server.log()
+    assert "has not ended in time" not in server.log()
     for client in clients:
         client.close()
 

@@ -187,6 +187,15 @@ def test_a_stop_interrupts_foreign_code_and_is_taken_as_well() -> None:
         assert taken.take() == [signal.SIGTERM]
 
 
+def test_a_stop_that_came_a_moment_too_early_interrupts_as_well() -> None:
+    with signals() as taken:
+        send(signal.SIGHUP)
+        send(signal.SIGINT)
+        with pytest.raises(signals_module.Interrupted, match="SIGINT"), taken.interruptible():
+            pytest.fail("the foreign code runs")
+        assert taken.take() == [signal.SIGHUP, signal.SIGINT]
+
+
 def test_not_in_another_thread() -> None:
     caught: list[BaseException] = []
 

@@ -33,6 +33,7 @@ RunWorker = Callable[[Config, list[Listener], Row, Socket], int]
 FATAL = (2, 3)  # exit statuses of a worker that it would make no sense to start again: options, application
 MARGIN = 0.5  # seconds that a worker may take longer than its own graceful timeout
 HASTE = 2.0  # seconds that a worker has to stop without draining
+PATIENCE = 5.0  # seconds that a worker has to end by SIGTERM while it is importing: more than enough
 LAST_WORDS = 1.0  # seconds that a stuck worker has to show its stacks
 LEAST_TIMEOUT = 2.0  # a worker's loop turns once a second when nothing happens, so less would prove nothing
 STOPPED = 5.0  # when the master itself slept for so long (SIGSTOP, a suspended machine), so did the workers
@@ -305,7 +306,8 @@ class Crew:
 
     def _is_ready(self, worker: Worker) -> None:
         if worker.leaving:
-            worker.tell(worker.farewell)
+            if worker.farewell:
+                worker.tell(worker.farewell)
             return
         log.info(f"{worker} is ready")
         for slot in self.slots:
@@ -426,7 +428,7 @@ class Crew:
     def _discard(self, worker: Worker) -> None:
         """End a worker that serves nobody yet: it is importing, and cannot hear what it is told."""
         worker.leaving = True
-        worker.kill_at = min(worker.kill_at, time.monotonic() + HASTE)
+        worker.kill_at = min(worker.kill_at, time.monotonic() + PATIENCE)
         worker.send(signal.SIGTERM)
 
     def _watch(self, now: float) -> None:

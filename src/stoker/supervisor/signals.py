@@ -43,6 +43,7 @@ class Signals:
     """
 
     def __init__(self) -> None:
+        self._kept: list[int] = []
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             self._wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
@@ -66,7 +67,7 @@ class Signals:
 
     def take(self) -> list[int]:
         """The signals that have arrived since the last call; SIGTTIN and SIGTTOU only if a process sent them."""
-        numbers: list[int] = []
+        numbers, self._kept = self._kept, []
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self._reader, 4096):
                 numbers += data
@@ -81,6 +82,10 @@ class Signals:
         for number in _STOPS:
             set_handler(number, _interrupt)
         try:
+            self._kept = self.take()
+            for early in self._kept:
+                if early in _STOPS:  # it came before the handlers were there
+                    _interrupt(early, None)
             yield
         finally:
             for number in _STOPS:
