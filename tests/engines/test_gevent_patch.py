@@ -71,7 +71,7 @@ def serve_and_ask(folder: Path, *options: str) -> tuple[dict[str, Any], list[set
             start_new_session=True,
         )
     try:
-        until(lambda: (folder / "stoker.sock").exists() or master.poll() is not None, 20, log_file.read_text())
+        until(lambda: listens(folder / "stoker.sock") or master.poll() is not None, 20, log_file.read_text())
         answer = ask(folder / "stoker.sock")
         master.send_signal(signal.SIGTERM)
         assert master.wait(20) == 0, log_file.read_text()
@@ -80,6 +80,12 @@ def serve_and_ask(folder: Path, *options: str) -> tuple[dict[str, Any], list[set
             os.killpg(master.pid, signal.SIGKILL)
             master.wait()
     return json.loads(answer), [set(line.split()) for line in notes.read_text().splitlines()]
+
+
+def listens(path: Path) -> bool:
+    """Whether somebody listens there: bind(2) makes the file, but only listen(2) makes it one to connect to."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
 
 
 def ask(path: Path) -> bytes:

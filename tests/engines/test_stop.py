@@ -62,7 +62,7 @@ def test_a_stop_ends_what_rests_and_finishes_what_is_under_way(configuration, ho
         assert exactly(busy, 5) == b"sleep"
         busy.close()
         assert engine.wait() == 0
-        assert time.monotonic() - start < 1.5
+        assert time.monotonic() - start < 5  # long before the graceful timeout
 
 
 def test_idle_connections_end_at_a_stop_too(configuration):
