@@ -10,8 +10,8 @@ HERE = Path(__file__).resolve().parent
 MADE = "<!-- Made by `python docs/results.py` from docs/results/*.json: do not edit. -->"
 
 INTRODUCTION = """\
-What the long tests recorded, on the machine and at the commit that each file names. `./scripts/test --long` runs them all
-and writes docs/results/long.json; with a path behind it, only those tests. Times of other machines will differ;
+What the long tests recorded, on the machine and at the commit that each file names. `./scripts/test --long` runs them
+all and writes docs/results/long.json; with a path behind it, only those tests. Times of other machines will differ;
 what must hold everywhere is asserted by the tests themselves."""
 
 
