@@ -14,6 +14,8 @@ What the long tests recorded, on the machine and at the commit that each file na
 all and writes docs/results/long.json; with a path behind it, only those tests. Times of other machines will differ;
 what must hold everywhere is asserted by the tests themselves."""
 
+SPEEDS = {"seconds", "requests_a_second"}  # of this machine at that minute: they compare with nothing
+
 
 def configuration(name: str) -> str:
     """What stands in brackets behind a test's name."""
@@ -29,7 +31,7 @@ def section(path: Path) -> str:
     for test, figures in document["tests"].items():
         groups.setdefault(test.partition("[")[0], {})[configuration(test)] = figures
     for test, runs in sorted(groups.items()):
-        names = list(dict.fromkeys(name for figures in runs.values() for name in figures if name != "seconds"))
+        names = list(dict.fromkeys(name for figures in runs.values() for name in figures if name not in SPEEDS))
         rows = [(which or "-", *(str(runs[which].get(name, "-")) for name in names)) for which in sorted(runs)]
         parts += [f"### {code(test)}", "\n".join(table(("configuration", *names), rows)).rstrip()]
     return "\n\n".join(parts)
