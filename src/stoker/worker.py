@@ -286,6 +286,7 @@ def load_application(config: Any) -> Any:
         raise BootError(
             f"{config.app!r} is an ASGI application; this version serves WSGI and raw TCP (--interface wsgi to insist)"
         )
+    load.require_wsgi(application, config.app)
     return application
 
 

@@ -111,8 +111,20 @@ def _candidates(where: Any, name: str) -> str:
 
 def interface_of(application: Callable[..., Any]) -> str:
     """``"asgi"`` for what awaits (``async def app(scope, receive, send)``, or such an object), else ``"wsgi"``."""
-    if inspect.iscoroutinefunction(application):
-        return "asgi"
-    if inspect.isclass(application):
-        return "asgi" if inspect.iscoroutinefunction(getattr(application, "__call__", None)) else "wsgi"  # noqa: B004
-    return "asgi" if inspect.iscoroutinefunction(getattr(application, "__call__", None)) else "wsgi"  # noqa: B004
+    call = getattr(application, "__call__", None)  # noqa: B004 - it is looked at, not asked whether it is there
+    return "asgi" if inspect.iscoroutinefunction(application) or inspect.iscoroutinefunction(call) else "wsgi"
+
+
+def require_wsgi(application: Callable[..., Any], name: object) -> None:
+    """Raise BootError if ``application`` cannot be called with PEP 3333's two arguments, as far as that can be told."""
+    try:
+        inspect.signature(application).bind({}, None)
+    except TypeError:
+        hint = "it takes none: if it makes the application, use --factory, or 'module:make()'"
+        try:
+            inspect.signature(application).bind()
+        except TypeError:
+            hint = "WSGI calls an application with (environ, start_response)"
+        raise BootError(f"{name!r} cannot be called with two arguments; {hint}") from None
+    except ValueError:
+        return  # written in C, without a signature
