@@ -111,8 +111,8 @@ class Build(build_ext):
             source.write_text("#include <Python.h>\n", "ascii")
             try:
                 self.compiler.compile([str(source)], output_dir=folder)
-            except FAILURES as error:
-                return f"there is no working C compiler with Python.h ({error})"
+            except FAILURES:
+                return f"there is no working C compiler with Python.h: {self.compiler.compiler[0]} failed"
         return ""
 
 
