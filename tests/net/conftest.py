@@ -1,0 +1,5 @@
+"""The fixture of the tests of listeners."""
+
+from tests.net.sockets import listen
+
+__all__ = ["listen"]
