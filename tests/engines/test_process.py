@@ -154,6 +154,17 @@ def test_max_requests_is_counted_over_all_children():
             engine.control.recv(1)
 
 
+def logged(capfd, text):
+    """Wait for a text in the log: the parent writes it after it has collected the child."""
+    seen = []
+
+    def said():
+        seen.append(capfd.readouterr().err)
+        return text in "".join(seen)
+
+    until(said, what=f"{text!r} in the log")
+
+
 def test_a_child_that_crashes_takes_nobody_with_it(capfd):
     def make(worker):
         def handler(connection):
@@ -169,7 +180,7 @@ def test_a_child_that_crashes_takes_nobody_with_it(capfd):
         assert ended(victim)
         assert talk(other)
         until(lambda: len(engine.children()) == 1)
-    assert "SIGSEGV" in capfd.readouterr().err
+        logged(capfd, "SIGSEGV")
 
 
 def test_a_child_that_ends_itself_is_in_the_log(capfd):
@@ -184,7 +195,7 @@ def test_a_child_that_ends_itself_is_in_the_log(capfd):
         client.send(b"now")
         assert ended(client)
         until(lambda: not engine.children())
-    assert "ended with status 7" in capfd.readouterr().err
+        logged(capfd, "ended with status 7")
 
 
 def test_a_fork_that_fails_costs_one_connection(capfd):
