@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import select
 import time
-from typing import Any
 
-from stoker.connection import Connection, Service
+from stoker.connection import Service
 from stoker.engines.base import TICK, Engine
 
-_ACCEPTS = 64  # accepted in one turn
 _BUSY_TICK = 0.05  # seconds: how soon to look again while a stop or the door's opening is awaited
 
 
@@ -23,10 +21,6 @@ class AcceptLoop(Engine):
         super().__init__(service)
         self.poll = select.poll()
         self.listening = False
-
-    def begin(self, connection: Connection) -> None:
-        """Have a new connection served, without waiting for it."""
-        raise NotImplementedError
 
     def turned(self) -> None:
         """Called once a turn, for what an engine has to look after."""
@@ -68,13 +62,3 @@ class AcceptLoop(Engine):
 
     def forget(self, fd: int) -> None:
         self.poll.unregister(fd)
-
-    def take(self, listener: Any) -> bool:
-        for _ in range(_ACCEPTS):
-            connection = self.door.accept(listener)
-            if connection is None:
-                if not self.door.open():
-                    self.listen(False)
-                return self.door.empty
-            self.begin(connection)
-        return False

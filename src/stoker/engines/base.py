@@ -29,6 +29,7 @@ ERR = 0x008
 HUP = 0x010
 RDHUP = 0x2000
 
+_ACCEPTS = 64  # accepted in one turn; the next turn goes on
 TICK = 1.0  # seconds: the longest that a loop sleeps, so that the master sees it turn
 LATE = "the graceful timeout is over"
 _LAST_CALL = 0.1  # seconds in which a handshake that had begun may still end after the listeners refuse new ones
@@ -37,7 +38,7 @@ _LAST_CALL = 0.1  # seconds in which a handshake that had begun may still end af
 class Engine:
     """The part that all engines share: the connections, the door, and the way to the end.
 
-    A subclass implements ``run`` and ``listen``, and calls ``accepted``/``ended``.
+    A subclass implements ``run``, ``listen`` and ``begin``, and calls ``accepted``/``ended``.
     """
 
     lowest_refused: int | None = None  # the first descriptor that the engine cannot serve
@@ -66,6 +67,17 @@ class Engine:
 
     def take(self, listener: Any) -> bool:
         """Accept what waits at a listener, within reason; True if its queue was found empty."""
+        for _ in range(_ACCEPTS):
+            connection = self.door.accept(listener)
+            if connection is None:
+                if not self.door.open():
+                    self.listen(False)
+                return bool(self.door.empty)
+            self.begin(connection)
+        return False
+
+    def begin(self, connection: Connection) -> None:
+        """Book a new connection and have it served, without waiting for it."""
         raise NotImplementedError
 
     def abort(self, reason: str) -> None:

@@ -34,7 +34,6 @@ from stoker.engines.blocking import watch_progress
 from stoker.engines.scheduler import READ, SLEEP, TURN, WRITE, Scheduler, Steps, Task, Trap
 from stoker.plain import recv_now, resume
 
-_ACCEPTS = 64  # accepted in one step
 _LINGER = 2.0  # seconds after its last byte that a peer is given to close its own end
 _LINGER_MAX = 10.0  # ... and in all
 
@@ -295,17 +294,10 @@ class GeneratorEngine(Engine):
     def forget(self, fd: int) -> None:
         self.scheduler.forget(fd)
 
-    def take(self, listener: Any) -> bool:
-        for _ in range(_ACCEPTS):
-            connection = self.door.accept(listener)
-            if connection is None:
-                if not self.door.open():
-                    self.listen(False)
-                return self.door.empty
-            self.accepted(connection)
-            connection.waker = self.wake
-            self.tasks[connection] = self.scheduler.spawn(self.serve(connection))
-        return False
+    def begin(self, connection: Connection) -> None:
+        self.accepted(connection)
+        connection.waker = self.wake
+        self.tasks[connection] = self.scheduler.spawn(self.serve(connection))
 
     def abort(self, reason: str) -> None:
         for connection, task in list(self.tasks.items()):

@@ -26,7 +26,6 @@ from stoker.engines.blocking import serve
 from stoker.engines.timers import Timers
 from stoker.engines.watcher import READ, WatcherIO
 
-_ACCEPTS = 64  # accepted before others have their turn
 _PATIENCE = 1.0  # seconds in which a killed greenlet may come to its end
 _close = monkey.get_original("os", "close")  # gevent's own closes a socket only after the hub's next turn
 
@@ -181,16 +180,9 @@ class GeventEngine(Engine):
     def forget(self, fd: int) -> None:
         self._unwatch(fd)
 
-    def take(self, listener: Any) -> bool:
-        for _ in range(_ACCEPTS):
-            connection = self.door.accept(listener)
-            if connection is None:
-                if not self.door.open():
-                    self.listen(False)
-                return self.door.empty
-            self.accepted(connection)
-            self.greenlets[connection] = gevent.spawn(self._serve, connection)
-        return False
+    def begin(self, connection: Connection) -> None:
+        self.accepted(connection)
+        self.greenlets[connection] = gevent.spawn(self._serve, connection)
 
     def ended(self, connection: Connection) -> None:
         fd, connection.fd = connection.fd, -1

@@ -43,7 +43,6 @@ if not cython.compiled:
 
 _OFF = -1  # not registered at all
 
-_ACCEPTS = 64  # accepted in one turn under level trigger; the next turn goes on
 _LINGER = 2.0  # seconds after its last byte that a peer is given to close its own end
 _LINGER_MAX = 10.0  # ... and in all
 _LINGER_READS = 16  # receives in one turn from a peer that is still sending
@@ -224,27 +223,22 @@ class ReadinessLoop(Engine):
             self.again.clear()
 
     def take(self, listener: Any) -> bool:
-        """Take what waits: until the queue is empty under edge trigger, at most ``_ACCEPTS`` a turn."""
-        for _ in range(_ACCEPTS):
-            connection = self.door.accept(listener)
-            if connection is None:
-                if not self.door.open():
-                    self.listen(False)
-                elif self.edge and not self.door.empty:
-                    self.again.append(listener)
-                return self.door.empty
-            self.accepted(connection)
-            self.by_fd[connection.fd] = connection
-            connection.waker = self.wake
-            connection.want = _OFF
-            if self.edge:
-                connection.want = IN | OUT
-                connection.readable = True  # data may have come before the registration
-                self.poller.add(connection.fd, IN | OUT)
-            self.advance(connection, None)
-        if self.edge:
+        """Take what waits; what is left of it comes next turn, which under edge trigger nobody else would tell."""
+        empty = super().take(listener)
+        if self.edge and not empty and self.door.open():
             self.again.append(listener)
-        return False
+        return empty
+
+    def begin(self, connection: Connection) -> None:
+        self.accepted(connection)
+        self.by_fd[connection.fd] = connection
+        connection.waker = self.wake
+        connection.want = _OFF
+        if self.edge:
+            connection.want = IN | OUT
+            connection.readable = True  # data may have come before the registration
+            self.poller.add(connection.fd, IN | OUT)
+        self.advance(connection, None)
 
     # One connection.
 
