@@ -26,6 +26,9 @@ MODULES = [
     "stoker.engines.epoll",
     "stoker.apps.http",
     "stoker.apps.wsgi",
+    "stoker.load.histogram",
+    "stoker.load.answers",
+    "stoker.load.driver",
 ]
 DIRECTIVES = {"language_level": "3", "annotation_typing": False, "boundscheck": False, "wraparound": False}
 FLAGS = ["-O2", "-g0"]

@@ -40,6 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "supervisor": LEAVES | {"worker", "net", "build"},
     "cli": LEAVES | {"supervisor", "worker", "engines", "build", "stoker"},
     "stoker": LEAVES | {"build", "supervisor", "apps"},
+    "load": {"errors", *COMPILING},
     "__main__": {"cli"},
 }
 
