@@ -15,11 +15,13 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import BaseError, CCompilerError
 
 MODULES = [
+    "stoker.stats",
     "stoker.connection",
     "stoker.http.scan",
     "stoker.http.request",
     "stoker.http.body",
     "stoker.http.response",
+    "stoker.engines.accept",
     "stoker.engines.base",
     "stoker.engines.timers",
     "stoker.engines.readiness",

@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "plain": {"nocython"},
     "config": {"errors"},
     "log": {"errors", "config"},
-    "stats": {"errors", "config"},
+    "stats": {"errors", "config", *COMPILING},
     "http": {"errors", *COMPILING},
     "connection": LEAVES | COMPILING,
     "pool": LEAVES | {"connection"},

@@ -8,11 +8,20 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
 from libc cimport errno as c_errno
 
+from stoker.stats cimport Row
+
 cdef extern from "sys/socket.h" nogil:
     ssize_t c_recv "recv"(int fd, void *buffer, size_t size, int flags)
     ssize_t c_send "send"(int fd, const void *buffer, size_t size, int flags)
     int MSG_DONTWAIT
     int MSG_NOSIGNAL
+
+cdef extern from "time.h" nogil:
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    int clock_gettime(int clock, timespec *now)
+    int CLOCK_MONOTONIC
 
 cdef extern from "Python.h":
     ctypedef enum PySendResult:
@@ -27,6 +36,12 @@ cdef extern from *:
     static char stoker_chunk[65536];
     """
     char *stoker_chunk
+
+
+cdef inline double monotonic() noexcept:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec + now.tv_nsec * 1e-9
 
 
 cdef inline object recv_now(int fd):
@@ -92,7 +107,8 @@ cdef class Connection:
     cdef public bint gone
     cdef public str failure
     cdef public Py_ssize_t size
-    cdef public object sent
+    cdef public Py_ssize_t sent
+    cdef public object kept
     cdef object _first
     cdef Py_ssize_t _offset
     cdef list _more
@@ -112,3 +128,24 @@ cdef class Connection:
     cpdef write(self, bytes data)
     cpdef bint flush(self) except -1
     cdef _next(self)
+
+
+cdef int RUNNING
+
+
+cdef class Service:
+    cdef public object config
+    cdef public Clock clock
+    cdef public list listeners
+    cdef public dict watched
+    cdef public Row row
+    cdef public int phase
+    cdef public double end_at
+    cdef public bytes full_answer
+    cdef public object pool
+    cdef public Py_ssize_t cap
+    cdef public long quota
+    cdef public tuple signals
+    cdef public object handler
+
+    cpdef count_request(self)

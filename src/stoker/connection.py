@@ -38,6 +38,7 @@ except ImportError:
 
 if not cython.compiled:
     from stoker.plain import send_now
+    from stoker.stats import Row
 
 RECV: Final = 0
 DRAIN: Final = 1
@@ -168,6 +169,7 @@ class Connection:
     :ivar failure: why the engine closed the generator; empty if it did not
     :ivar size: bytes queued
     :ivar sent: bytes handed to the kernel so far
+    :ivar kept: the handler's own, from one operation to the next
     """
 
     def __init__(self, fd: int, peer: Any, listener: Any, clock: Clock) -> None:
@@ -186,9 +188,10 @@ class Connection:
         self.failure = ""
         self.size = 0
         self.sent = 0
+        self.kept: Any = None
         self._first: Any = None
         self._offset = 0
-        self._more: list[Any] = []
+        self._more: list[Any] | None = None
         # The engine's own.
         self.io: Any = None
         self.generator: Any = None
@@ -208,6 +211,8 @@ class Connection:
             return
         if self._first is None:
             self._first = data
+        elif self._more is None:
+            self._more = [data]
         else:
             self._more.append(data)
         self.size += len(data)
@@ -219,6 +224,8 @@ class Connection:
             return
         if self._first is None:
             self._first = part
+        elif self._more is None:
+            self._more = [part]
         else:
             self._more.append(part)
         self.size += part.count
@@ -291,7 +298,7 @@ class Connection:
         self._offset = 0
         more = self._more
         if not more:
-            self._first = None
+            self._first = self._more = None
         elif len(more) == 1 or type(more[0]) is not bytes:
             self._first = more.pop(0)
         else:
@@ -306,11 +313,10 @@ class Connection:
 
     def discard(self) -> None:
         """Throw the outgoing queue away and close the files in it."""
-        for piece in (self._first, *self._more):
+        for piece in (self._first, *(self._more or ())):
             if type(piece) is FileSlice:
                 piece.close()
-        self._first = None
-        self._more.clear()
+        self._first = self._more = None
         self._offset = self.size = 0
 
     def wake(self) -> None:
@@ -328,38 +334,59 @@ STOPPING: Final = 2  # empties the accept queue, answers what was read in full, 
 ENDING: Final = 3  # ends everything now
 
 
-class Service(Protocol):
-    """What an engine is given to run: the worker, seen from below."""
+class Service:
+    """What an engine is given to run: the worker, seen from below.
 
-    config: Any
-    clock: Clock
-    listeners: list[Any]  # what to accept from
-    watched: dict[int, Callable[[], None]]  # descriptors whose readability the engine reports by a call in its own loop
-    row: Any  # the worker's cells in shared memory
-    phase: int
-    end_at: float  # when the graceful timeout is over
-    full_answer: bytes  # what a client is told under --on-overload 503
-    pool: Any  # runs jobs on threads, or None
-    cap: int  # how many connections there may be
-    signals: tuple[int, ...]  # those that reach `obey` through a watched descriptor
+    :ivar listeners: what to accept from
+    :ivar watched: descriptors whose readability the engine reports by a call in its own loop
+    :ivar row: the worker's cells in shared memory
+    :ivar phase: RUNNING, RETIRING, STOPPING or ENDING
+    :ivar end_at: when the graceful timeout is over
+    :ivar full_answer: what a client is told under ``--on-overload 503``
+    :ivar pool: runs jobs on threads, or None
+    :ivar cap: how many connections there may be
+    :ivar quota: after how many requests ``requests_are`` wants to know; 0: never
+    :ivar signals: those that reach ``obey`` through a watched descriptor
+    :ivar handler: makes a handler for a connection
+    """
 
-    def handler(self, connection: Connection) -> Handler:
-        """A new handler for a connection."""
+    def __init__(self, config: Any, clock: Clock, listeners: list[Any], row: Row) -> None:
+        self.config = config
+        self.clock = clock
+        self.listeners = listeners
+        self.watched: dict[int, Callable[[], None]] = {}
+        self.row = row
+        self.phase = RUNNING
+        self.end_at = INFINITY
+        self.full_answer = b""
+        self.pool: Any = None
+        self.cap = 0
+        self.quota = 0
+        self.signals: tuple[int, ...] = ()
+        self.handler: Callable[[Connection], Handler]
 
     def start_job(self, job: Job, done: Callable[[], None]) -> None:
         """Run a job on a thread of the pool, or on one of its own; ``done`` is called by that thread."""
+        raise NotImplementedError
 
     def obey(self, data: bytes) -> None:
         """Act on bytes that are signal numbers."""
+        raise NotImplementedError
 
     def ready(self) -> None:
         """The engine is about to accept."""
+        raise NotImplementedError
 
     def count_request(self) -> None:
-        """A request is over."""
+        """A request is over. From any thread."""
+        count = self.row.count()
+        if 0 < self.quota <= count:
+            self.requests_are(count)
 
     def requests_are(self, count: int) -> None:
         """So many requests are over; said by an engine whose processes count for themselves."""
+        raise NotImplementedError
 
     def become_child(self, row: Any, name: str, engine: Any) -> None:
         """In a process forked off for one connection: let go of what is the worker's, and count in ``row``."""
+        raise NotImplementedError

@@ -10,7 +10,6 @@ from __future__ import annotations
 import faulthandler
 import importlib
 import importlib.util
-import itertools
 import os
 import random
 import resource
@@ -23,7 +22,7 @@ from typing import Any
 
 from stoker import __version__, engines, log, stats
 from stoker import build as how_built
-from stoker.connection import ENDING, INFINITY, RETIRING, RUNNING, STOPPING, Clock, Connection, Handler, Job
+from stoker.connection import ENDING, RETIRING, RUNNING, STOPPING, Clock, Job, Service
 from stoker.errors import BootError, ConfigError
 
 EXIT_BOOT = 3  # the application cannot be imported
@@ -39,7 +38,7 @@ _STATES = {RUNNING: stats.READY, RETIRING: stats.RETIRING, STOPPING: stats.DRAIN
 _SPARE = 64  # descriptors left to the application and to ourselves
 
 
-class Worker:
+class Worker(Service):
     """The service that an engine runs.
 
     :param row: this worker's cells in shared memory
@@ -47,26 +46,14 @@ class Worker:
     """
 
     def __init__(self, config: Any, listeners: list[Any], row: Any, control: socket.socket | None) -> None:
-        self.config = config
-        self.listeners = listeners
-        self.row = row
+        super().__init__(config, Clock(time.monotonic()), listeners, row)
         self.control = control
-        self.clock = Clock(time.monotonic())
-        self.phase = RUNNING
-        self.end_at = INFINITY
-        self.watched: dict[int, Callable[[], None]] = {}
-        self.signals: tuple[int, ...] = ()
-        self.pool: Any = None
-        self.full_answer = b""
-        self.handler: Callable[[Connection], Handler]
         self.watch: Any = None
         self.engine: Any = None
         self._starter: Any = None
         self._label = f"{config.proc_name}: worker {row.index + 1} [{config.engine}]"
-        self._counter = itertools.count(1)
-        self._quota = 0
         if config.max_requests:
-            self._quota = config.max_requests + random.randint(0, config.max_requests_jitter)
+            self.quota = config.max_requests + random.randint(0, config.max_requests_jitter)
         self.info = engines.REGISTRY[config.engine]
         self.cap = capacity(config)
 
@@ -82,17 +69,10 @@ class Worker:
             self._starter = self.pool or importlib.import_module("stoker.pool").Pool(0)
         self._starter.submit(job, done)
 
-    # What applications call.
-
-    def count_request(self) -> None:
-        """A request is over."""
-        self.requests_are(next(self._counter))
-
     def requests_are(self, count: int) -> None:
-        """So many requests are over."""
         self.row.requests = count
-        if self._quota and count >= self._quota:
-            self._quota = 0
+        if 0 < self.quota <= count:
+            self.quota = 0
             log.info(f"{count} requests answered: this worker asks to be replaced (--max-requests)")
             self.tell(b"Q")
 
@@ -189,8 +169,7 @@ class Worker:
         self.listeners = []
         self.row = row
         self.engine = engine
-        self._counter = itertools.count(1)
-        self._quota = 0
+        self.quota = 0
         self._label += " " + name
         self.title(stats.STATES[_STATES[self.phase]])
 

@@ -12,11 +12,20 @@ import os
 import select
 import socket
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 from stoker import log
 from stoker.connection import BUSY, CHUNK, IDLE, INFINITY, STOPPING, Connection, Service, shutdown
+from stoker.stats import ACCEPTED, REFUSED
+
+try:
+    import cython
+except ImportError:
+    from stoker import nocython as cython
+
+if not cython.compiled:
+    from stoker.plain import accept_now
 
 # accept(2): errors of the connection that was about to be accepted; the next one may be fine.
 _PASSING = {
@@ -41,10 +50,11 @@ class Door:
     """
 
     def __init__(
-        self, service: Service, connections: Collection[Connection], cap: int, lowest_refused: int | None = None
+        self, service: Service, connections: set[Connection], cap: int, lowest_refused: int | None = None
     ) -> None:
         self.service = service
         self.connections = connections
+        self.clock = service.clock
         self.cap = cap
         self.lowest_refused = lowest_refused
         self.policy: str = service.config.on_overload
@@ -61,12 +71,12 @@ class Door:
 
     def open(self) -> bool:
         """Whether accepting makes sense at this moment."""
-        return self.service.clock.now >= max(self.closed_until, self.full_until)
+        return self.clock.now >= max(self.closed_until, self.full_until)
 
     def opens_at(self) -> float:
         """When to look again, if no connection ends before; INFINITY if only that can open it."""
         waits = [when for when, _ in self._parting]
-        waits += [when for when in (self.closed_until, self.full_until) if when > self.service.clock.now]
+        waits += [when for when in (self.closed_until, self.full_until) if when > self.clock.now]
         return min(waits, default=INFINITY)
 
     def accept(self, listener: Any) -> Connection | None:
@@ -79,21 +89,17 @@ class Door:
                     self.empty = True
                     return None
                 if self.make_room():
-                    self.full_until = self.service.clock.now + _LEAVING
+                    self.full_until = self.clock.now + _LEAVING
                     return None
                 if self.policy == "wait" or self.service.phase >= STOPPING:
-                    self.full_until = self.service.clock.now + _FULL
+                    self.full_until = self.clock.now + _FULL
                     self.say(
                         f"all {self.cap} connections are busy: new ones wait in the accept queue (--max-connections)"
                     )
                     return None
                 refuse = True
             try:
-                sock, peer = listener.sock.accept()
-            except BlockingIOError:
-                self.empty = True
-                self._delay = 0.0
-                return None
+                came = accept_now(listener.sock)
             except OSError as error:
                 if error.errno in _PASSING:
                     continue
@@ -106,9 +112,11 @@ class Door:
                     )
                     return None
                 raise
-            sock.setblocking(False)
-            fd = sock.detach()
             self._delay = 0.0
+            if came is None:
+                self.empty = True
+                return None
+            fd, peer = came
             if refuse:
                 self.say(f"all {self.cap} connections are busy: new ones are refused (--max-connections)")
                 self._refuse(fd)
@@ -122,8 +130,8 @@ class Door:
                 self.say(f"{peer[0]} has {self.per_address} connections open: a further one is refused")
                 self._refuse(fd)
             else:
-                self.service.row.accepted += 1
-                return Connection(fd, peer, listener, self.service.clock)
+                self.service.row.add(ACCEPTED, 1)
+                return Connection(fd, peer, listener, self.clock)
 
     def left(self, connection: Connection) -> None:
         """A connection that ``accept`` gave has ended."""
@@ -138,7 +146,7 @@ class Door:
 
     def tick(self) -> None:
         """Close the refused clients whose moment is over."""
-        now = self.service.clock.now
+        now = self.clock.now
         while self._parting and (self._parting[0][0] <= now or len(self._parting) > _PARTING_MAX):
             _, fd = self._parting.popleft()
             self._part(fd)
@@ -176,7 +184,7 @@ class Door:
         return False
 
     def _refuse(self, fd: int) -> None:
-        self.service.row.refused += 1
+        self.service.row.add(REFUSED, 1)
         if self.policy == "close" or not self.service.full_answer:
             os.close(fd)
             return
@@ -191,7 +199,7 @@ class Door:
             os.close(fd)
             return
         # Closing with unread bytes in the socket resets the connection and may destroy the answer on its way.
-        self._parting.append((self.service.clock.now + _PARTING_TIME, fd))
+        self._parting.append((self.clock.now + _PARTING_TIME, fd))
         self.tick()
 
     @staticmethod
@@ -205,14 +213,14 @@ class Door:
 
     def _pause(self, error: OSError) -> None:
         self._delay = min(1.0, self._delay * 2 or 0.05)
-        self.closed_until = self.service.clock.now + self._delay
+        self.closed_until = self.clock.now + self._delay
         self.say(
             f"cannot accept: {error.strerror}; accepting pauses, the rest is served (ulimit -n, --max-connections)"
         )
 
     def say(self, message: str) -> None:
         """Log a warning, unless the same has been said in the last ten seconds."""
-        now = self.service.clock.now
+        now = self.clock.now
         key = message[:40]
         if now >= self._said.get(key, 0.0):
             self._said[key] = now + _REPEAT

@@ -21,6 +21,7 @@ from stoker.connection import (
     shutdown,
 )
 from stoker.engines.accept import Door
+from stoker.stats import CONNECTIONS
 
 # Interest and events; the values are those of poll(2) and epoll(7).
 IN = 0x001
@@ -139,16 +140,16 @@ class Engine:
     def accepted(self, connection: Connection) -> None:
         """Book a new connection and give it its handler."""
         self.connections.add(connection)
-        self.row.connections = len(self.connections)
+        self.row.put(CONNECTIONS, len(self.connections))
         connection.generator = self.service.handler(connection)
 
     def ended(self, connection: Connection) -> None:
         """Book the end of a connection and close its descriptor."""
         connection.discard()
         self.connections.discard(connection)
-        self.row.connections = len(self.connections)
+        self.row.put(CONNECTIONS, len(self.connections))
         fd, connection.fd = connection.fd, -1
-        connection.generator = connection.job = connection.waker = None
+        connection.generator = connection.job = connection.waker = connection.kept = None
         if fd >= 0:
             os.close(fd)
         self.door.left(connection)

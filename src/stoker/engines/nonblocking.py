@@ -16,22 +16,21 @@ import time
 
 from stoker.connection import Service
 from stoker.engines.base import HUP, IN, OUT, peer_has_reset
-from stoker.engines.readiness import ReadinessLoop
+from stoker.engines.readiness import Poller, ReadinessLoop
 
 _SHORTEST = 0.00005  # seconds
 _LONGEST = 0.01
 _PROBE = 0.1  # seconds between two looks at those that wait for nothing but a reset
 
 
-class NonblockingPoller:
+class NonblockingPoller(Poller):
     """Says of every descriptor that it may be ready for what it is watched for. The loop finds out by trying.
 
     :param spin: never pause
     """
 
-    edge = False
-
     def __init__(self, spin: bool) -> None:
+        super().__init__()
         self.spin = spin
         self.loop: ReadinessLoop | None = None  # whose progress ends the pause
         self._watched: dict[int, int] = {}

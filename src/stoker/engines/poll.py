@@ -11,15 +11,14 @@ import errno
 import select
 
 from stoker.connection import Service
-from stoker.engines.readiness import ReadinessLoop
+from stoker.engines.readiness import Poller, ReadinessLoop
 
 
-class PollPoller:
+class PollPoller(Poller):
     """One list of descriptors for poll(2). Level-triggered: what is ready is told until it is dealt with."""
 
-    edge = False
-
     def __init__(self) -> None:
+        super().__init__()
         self._poll = select.poll()
         self._watched: set[int] = set()  # poll objects take a second registration in silence
 

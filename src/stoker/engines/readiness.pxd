@@ -1,6 +1,9 @@
 # C types of readiness.py. The constants are C numbers here, so that an operation costs a comparison.
 
-from stoker.connection cimport Clock, Connection, recv_now, resume
+cimport cython
+
+from stoker.connection cimport Clock, Connection, monotonic, recv_now, resume
+from stoker.engines.accept cimport Door
 from stoker.engines.base cimport Engine
 from stoker.engines.timers cimport Timers
 
@@ -9,29 +12,51 @@ cdef double INFINITY, TICK
 cdef int ERR, HUP, IN, OUT, RDHUP, _OFF
 
 
+cdef int TURN
+
+
+cdef class Poller:
+    cdef public bint edge
+    cdef public list found
+
+    cpdef add(self, int fd, int events)
+    cpdef change(self, int fd, int events)
+    cpdef remove(self, int fd)
+    cpdef int collect(self, double timeout) except -1
+    cpdef int fd_of(self, int index) except -1
+    cpdef int bits_of(self, int index) except? -1
+
+
 cdef class ReadinessLoop(Engine):
-    cdef public object poller
+    cdef public Poller poller
     cdef public bint edge
     cdef public Timers timers
-    cdef public dict by_fd
+    cdef public list by_fd
     cdef public double write_timeout
     cdef public object ready
     cdef public object woken
     cdef public object finished
+    cdef public object waker
     cdef public dict listening
     cdef public list again
     cdef public int bell
     cdef public bint rung
-    cdef public object progress
+    cdef public long progress
 
     cpdef tick(self)
     cpdef double timeout(self) except? -1
+    @cython.locals(count=int, index=int, fd=int, connection=Connection)
     cpdef bint turn(self, double timeout) except -1
-    cpdef event(self, Connection connection, int bits)
-    cpdef receive(self, Connection connection)
-    cpdef advance(self, Connection connection, object value)
-    cpdef bint settle(self, Connection connection) except -1
-    cpdef park(self, Connection connection)
-    cpdef stall(self, Connection connection)
-    cpdef go_on(self, Connection connection)
-    cpdef want(self, Connection connection, int events)
+    cpdef begin(self, Connection connection)
+    cdef event(self, Connection connection, int bits)
+    cdef receive(self, Connection connection)
+    @cython.locals(ask=int, full=bint)
+    cdef advance(self, Connection connection, object value)
+    cdef bint settle(self, Connection connection) except -1
+    cdef park(self, Connection connection)
+    cdef stall(self, Connection connection)
+    cdef go_on(self, Connection connection)
+    cdef want(self, Connection connection, int events)
+    cdef begin_linger(self, Connection connection)
+    cdef linger(self, Connection connection)
+    cdef finish(self, Connection connection)

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections import deque
-from typing import Any, Protocol
+from typing import Any
 
 from stoker import log
 from stoker.connection import (
@@ -32,6 +31,7 @@ from stoker.connection import (
 )
 from stoker.engines.base import ERR, HUP, IN, OUT, RDHUP, TICK, Engine, close_handler
 from stoker.engines.timers import Timers
+from stoker.stats import TURN
 
 try:
     import cython
@@ -39,7 +39,7 @@ except ImportError:
     from stoker import nocython as cython
 
 if not cython.compiled:
-    from stoker.plain import recv_now, resume
+    from stoker.plain import monotonic, recv_now, resume
 
 _OFF = -1  # not registered at all
 
@@ -48,18 +48,45 @@ _LINGER_MAX = 10.0  # ... and in all
 _LINGER_READS = 16  # receives in one turn from a peer that is still sending
 
 
-class Poller(Protocol):
-    """How the kernel is asked. ``add`` of a descriptor that is there, or ``change`` of one that is not, raises."""
+class Poller:
+    """How the kernel is asked. ``add`` of a descriptor that is there, or ``change`` of one that is not, raises.
 
-    edge: bool  # events are told once
+    :ivar edge: events are told once
+    :ivar found: what the last ``collect`` has found
+    """
 
-    def add(self, fd: int, events: int) -> None: ...
-    def change(self, fd: int, events: int) -> None: ...
-    def remove(self, fd: int) -> None: ...
+    def __init__(self, edge: bool = False) -> None:
+        self.edge = edge
+        self.found: list[tuple[int, int]] = []
+
+    def add(self, fd: int, events: int) -> None:
+        raise NotImplementedError
+
+    def change(self, fd: int, events: int) -> None:
+        raise NotImplementedError
+
+    def remove(self, fd: int) -> None:
+        raise NotImplementedError
+
     def wait(self, timeout: float) -> list[tuple[int, int]]:
         """Ready descriptors and their events, after at most ``timeout`` seconds (0: only look)."""
+        raise NotImplementedError
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        raise NotImplementedError
+
+    # The same without a list, for a poller that has C arrays.
+
+    def collect(self, timeout: float) -> int:
+        """Wait as ``wait`` does; how many descriptors are ready."""
+        self.found = self.wait(timeout)
+        return len(self.found)
+
+    def fd_of(self, index: int) -> int:
+        return self.found[index][0]
+
+    def bits_of(self, index: int) -> int:
+        return self.found[index][1]
 
 
 class ReadinessLoop(Engine):
@@ -70,7 +97,7 @@ class ReadinessLoop(Engine):
         self.poller = poller
         self.edge = poller.edge
         self.timers = Timers()
-        self.by_fd: dict[int, Connection] = {}
+        self.by_fd: list[Connection | None] = []  # at the place of its descriptor
         self.write_timeout: float = service.config.write_timeout
         self.ready: deque[Connection] = deque()  # answered DRAIN: one block a turn, so that nobody is starved
         self.woken: deque[Connection] = deque()  # filled by wake(), from any thread
@@ -79,6 +106,7 @@ class ReadinessLoop(Engine):
         self.again: list[Any] = []  # edge trigger: listeners left before their queue was empty
         self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.rung = False
+        self.waker = self.wake  # made once: a bound method for each connection would be one object more
         self.progress = 0  # counts what has been done for connections, for a poller that paces itself by it
 
     # The loop.
@@ -108,9 +136,9 @@ class ReadinessLoop(Engine):
 
     def tick(self) -> None:
         """Look at the clock, and show the master that the loop turns."""
-        now = time.monotonic()
+        now = monotonic()
         self.clock.now = now
-        self.row.turn = now
+        self.row.put(TURN, now)
 
     def timeout(self) -> float:
         """How long the next wait may be, in seconds."""
@@ -122,17 +150,18 @@ class ReadinessLoop(Engine):
             when = self.timers.next()
         if self.service.phase:
             when = min(when, self.clock.now + 0.05)
-        return max(0.0, min(when - time.monotonic(), TICK))
+        return max(0.0, min(when - monotonic(), TICK))
 
     def turn(self, timeout: float) -> bool:
         """Wait once and serve what is ready; True when the service has stopped."""
-        events = self.poller.wait(timeout)
+        count = self.poller.collect(timeout)
         self.tick()
         others = None
-        for fd, bits in events:
-            connection = self.by_fd.get(fd)
+        for index in range(count):
+            fd = self.poller.fd_of(index)
+            connection = self.by_fd[fd] if fd < len(self.by_fd) else None
             if connection is not None:
-                self.event(connection, bits)
+                self.event(connection, self.poller.bits_of(index))
             elif others is None:
                 others = [fd]
             else:
@@ -231,8 +260,10 @@ class ReadinessLoop(Engine):
 
     def begin(self, connection: Connection) -> None:
         self.accepted(connection)
+        if connection.fd >= len(self.by_fd):
+            self.by_fd += [None] * (connection.fd - len(self.by_fd) + 64)
         self.by_fd[connection.fd] = connection
-        connection.waker = self.wake
+        connection.waker = self.waker
         connection.want = _OFF
         if self.edge:
             connection.want = IN | OUT
@@ -492,7 +523,7 @@ class ReadinessLoop(Engine):
         """Forget a connection."""
         if connection.fd >= 0:
             self.want(connection, _OFF)
-            self.by_fd.pop(connection.fd, None)
+            self.by_fd[connection.fd] = None
             connection.ask = DONE
             self.ended(connection)
 

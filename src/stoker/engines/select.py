@@ -21,21 +21,20 @@ from stoker import log
 from stoker.connection import Service
 from stoker.engines import FD_SETSIZE
 from stoker.engines.base import HUP, IN, OUT, peer_has_reset
-from stoker.engines.readiness import ReadinessLoop
+from stoker.engines.readiness import Poller, ReadinessLoop
 from stoker.errors import BootError
 
 _PROBE = 0.1  # seconds between two looks at those that wait for nothing but a reset
 
 
-class SelectPoller:
+class SelectPoller(Poller):
     """The sets for select(2), changed as connections change and never built anew. Level-triggered.
 
     ``add`` raises ValueError for a descriptor that select cannot watch.
     """
 
-    edge = False
-
     def __init__(self) -> None:
+        super().__init__()
         self._reading: set[int] = set()
         self._writing: set[int] = set()
         self._paused: set[int] = set()  # in neither

@@ -1,11 +1,20 @@
 # C types of timers.py.
 
-from stoker.connection cimport Connection
+cimport cython
+from libc.math cimport ceil
+
+from stoker.connection cimport Connection, monotonic
+
+cdef double INFINITY, _NEAR, _FINE, _COARSE
+
 
 cdef class Timers:
     cdef list _heap
-    cdef Py_ssize_t _serial
+    cdef dict _due
+    cdef double _next
 
+    @cython.locals(steps=double, step=double, filed=list)
     cpdef file(self, Connection connection, double when)
     cpdef double next(self)
+    @cython.locals(step=double, connection=Connection)
     cpdef list due(self, double now)
