@@ -130,9 +130,6 @@ cdef class Connection:
     cdef _next(self)
 
 
-cdef int RUNNING
-
-
 cdef class Service:
     cdef public object config
     cdef public Clock clock

@@ -47,7 +47,7 @@ def accept_now(listener: socket.socket) -> tuple[int, Any] | None:
     return sock.detach(), peer
 
 
-def address_of(cells: "memoryview[float]") -> "memoryview[float]":
+def address_of(cells: memoryview[float]) -> memoryview[float]:
     """Where the numbers of a row are: a pointer in compiled modules."""
     return cells
 

@@ -17,7 +17,8 @@ cdef extern from "sys/epoll.h" nogil:
     int c_epoll_wait "epoll_wait"(int epfd, epoll_event *events, int most, int timeout)
     int c_epoll_ctl "epoll_ctl"(int epfd, int op, int fd, epoll_event *event)
 
-cdef int _EDGE, _EVENTS, _ADD, _REMOVE, _CHANGE
+cdef unsigned int _EDGE
+cdef int _EVENTS, _ADD, _REMOVE, _CHANGE
 
 
 cdef inline epoll_event *epoll_events(int most) except NULL:
@@ -66,7 +67,8 @@ cdef inline int event_bits(epoll_event *events, int index) noexcept:
 
 cdef class EpollPoller(Poller):
     cdef object _epoll
-    cdef int _flags, _fd
+    cdef unsigned int _flags
+    cdef int _fd
     cdef epoll_event *_events
 
 

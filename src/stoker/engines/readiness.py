@@ -253,7 +253,7 @@ class ReadinessLoop(Engine):
 
     def take(self, listener: Any) -> bool:
         """Take what waits; what is left of it comes next turn, which under edge trigger nobody else would tell."""
-        empty = super().take(listener)
+        empty = Engine.take(self, listener)  # a compiled method knows no super()
         if self.edge and not empty and self.door.open():
             self.again.append(listener)
         return empty
