@@ -46,6 +46,8 @@ def _cell(index: int, text: str) -> property:
 class Row:
     """What one process says of itself. Every cell is a float, 0.0 until it is written."""
 
+    __slots__ = ("cells", "counter", "index", "numbers")
+
     def __init__(self, cells: "memoryview[float]", index: int) -> None:
         self.cells = cells
         self.index = index

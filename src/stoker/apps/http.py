@@ -13,7 +13,7 @@ import socket
 import tempfile
 import time
 from io import BufferedReader, BytesIO
-from typing import Any, Protocol
+from typing import Any
 
 from stoker import log
 from stoker.connection import (
@@ -33,12 +33,25 @@ from stoker.connection import (
     shutdown,
 )
 from stoker.errors import ProtocolError
-from stoker.http.request import REFUSED, REQUEST, Limits, RequestParser
+from stoker.http.body import Limits
+from stoker.http.request import REFUSED, REQUEST, RequestParser
 from stoker.http.response import CONTINUE, ResponseWriter, http_date, refusal
+
+try:
+    import cython
+except ImportError:
+    from stoker import nocython as cython
+
+if not cython.compiled:
+    from stoker.plain import monotonic
 
 SPOOL = 65536  # bytes of a body that are kept in memory; the rest goes to a file
 _UNREAD = 1 << 20  # bytes of a body nobody read that are thrown away to keep the connection
 _RATE_GRACE = 5.0  # seconds before --min-rate is asked of a body
+_REST = (
+    1.0  # seconds between two requests after which a connection gives its exchange up: kilobytes, cheap to make anew
+)
+_WARM = 256  # exchanges above which a connection that has had but one request gives it up at once
 _BURST = 64  # pipelined requests answered before others have their turn
 
 
@@ -46,41 +59,61 @@ class Date:
     """The Date field's value, made once a second."""
 
     def __init__(self) -> None:
-        self._second = -1
+        self._until = 0.0
         self._text = b""
 
     def now(self) -> bytes:
-        second = int(time.time())
-        if second != self._second:
-            self._text = http_date(second)
-            self._second = second
+        moment = monotonic()
+        if moment >= self._until:
+            now = time.time()
+            self._text = http_date(int(now))
+            self._until = moment + 1.0 - now % 1.0
         return self._text
 
 
-class Exchange(Protocol):
-    """An application's side of one connection, used for one request after the other."""
+class Exchange:
+    """An application's side of one connection, used for one request after the other.
 
-    dedicated: bool
-    arrived: float  # when the first bytes of the request came, in seconds of the connection's clock
-    failed: bool  # the response broke off: nothing more may be sent
+    :ivar arrived: when the first bytes of the request came, in seconds of the connection's clock
+    :ivar failed: the response broke off: nothing more may be sent
+    :ivar kept: its connection has proved to come back
+    """
+
+    def __init__(self, connection: Connection, parser: RequestParser, writer: ResponseWriter, site: Site) -> None:
+        self.dedicated = False
+        self.connection = connection
+        self.parser = parser
+        self.writer = writer
+        self.arrived = 0.0
+        self.failed = False
+        self.kept = False
 
     def begin(self, body: Any) -> None:
         """Take the request that the parser holds, and its body (None: read it from the connection)."""
+        raise NotImplementedError
 
     def answer(self) -> bool:
         """Inline: call the application; False if the whole response is queued already."""
+        raise NotImplementedError
 
     def go_on(self) -> bool:
         """Inline: queue the next block; False after the last."""
+        raise NotImplementedError
 
     def run(self) -> None:
         """Where blocking is allowed: the whole request."""
+        raise NotImplementedError
 
     def cancel(self) -> None:
         """The client is gone while ``run`` is out."""
 
     def end(self, failure: str) -> None:
         """The request is over: release what it holds, write the access line. May be called again."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let go of what refers back to this."""
+        raise NotImplementedError
 
 
 class Site:
@@ -115,11 +148,20 @@ class Site:
         self.min_rate: float = config.min_rate
         self.server = b"stoker" if config.server_header else b""
         self.date = Date()
+        self.warm = 0  # exchanges that there are
         self.dropped: set[bytes] = set()
 
     def handler(self, connection: Connection) -> Handler:
         """A handler for a new connection."""
-        return serve(connection, self)
+        handler: Handler = serve(connection, self)
+        return handler
+
+    def open(self, connection: Connection) -> Exchange:
+        """An exchange for a connection."""
+        self.warm += 1
+        parser = RequestParser(self.limits, self.refuse_underscores)
+        exchange: Exchange = self.exchange(connection, parser, ResponseWriter(self.server), self)
+        return exchange
 
     def reads_first(self, parser: RequestParser) -> bool:
         """Whether the body is read whole before the application is called.
@@ -144,39 +186,47 @@ class Site:
                 )
 
 
+@cython.locals(
+    connection=Connection, site=Site, parser=RequestParser, writer=ResponseWriter, exchange=Exchange,
+    begun=cython.bint, served=cython.bint, until=cython.double, more=cython.int, burst=cython.int,
+)  # fmt: skip
 def serve(connection: Connection, site: Site) -> Handler:
     """Serve HTTP on a connection until either side ends it."""
-    parser = RequestParser(site.limits, site.refuse_underscores)
-    writer = ResponseWriter(site.server)
-    exchange: Exchange = site.exchange(connection, parser, writer, site)
+    parser: Any = None
+    writer: Any = None
+    exchange: Any = None
     begun = served = False
     try:
         while True:
             begun = expect(connection, site, parser, begun, served)
+            until = connection.deadline
+            if exchange is not None and not begun and not cool(connection, site, exchange):
+                exchange = parser = None
             data = yield RECV
+            if data is None and connection.deadline < until:
+                release(site, exchange, "")
+                exchange = parser = None
+                continue
             if not data:
                 give_up(connection, site, parser, data)
                 return
-            if not begun:
-                exchange.arrived = connection.clock.now
-            parser.feed(data)
-            connection.rest = BUSY
+            if exchange is None:
+                exchange = site.open(connection)
+                parser, writer = exchange.parser, exchange.writer
+            feed(connection, exchange, data, begun)
             burst = 0
             while (more := parser.next()) == REQUEST:
-                served = True
-                begun = False
+                exchange.kept = served  # one that comes back is worth keeping warm
+                begun, served = False, True
                 writer.begin(parser.method, parser.minor, site.keeps(parser))
-                if parser.dropped:
-                    site.drop(parser.dropped)
+                site.drop(parser.dropped)
                 if parser.length == 0:
                     exchange.begin(BytesIO())
-                elif site.reads_first(parser):
-                    body = yield from read_body(connection, site, parser)
+                else:
+                    body = (yield from read_body(connection, site, parser)) if site.reads_first(parser) else False
                     if body is None:
                         return
-                    exchange.begin(body)
-                else:
-                    exchange.begin(None)
+                    exchange.begin(body or None)
                 if site.calls:
                     connection.job = exchange
                     yield CALL
@@ -186,42 +236,38 @@ def serve(connection: Connection, site: Site) -> Handler:
                 if site.access is not None:
                     connection.low = 0  # the time of writing ends when the kernel has the last byte
                     yield DRAIN
-                    connection.low = HIGH
                 exchange.end("")
                 if not parser.complete and writer.keep_alive:
                     yield from skip_body(connection, site, parser, writer)
-                if exchange.failed or not writer.keep_alive:
-                    # Whoever asked for the close sends nothing more, so that there is nothing to wait for.
-                    more_may_come = parser.keep_alive or not parser.complete or parser.buffered() > 0
-                    connection.linger = more_may_come and not exchange.failed
+                if closes(connection, parser, exchange):
                     return
                 burst += 1
-                if connection.size > HIGH or burst >= _BURST:
-                    burst = 0
+                if connection.size > HIGH or burst % _BURST == 0:
                     yield DRAIN
             if more == REFUSED:
                 refuse(connection, site, parser, parser.error)
                 return
     finally:
-        exchange.end(connection.failure)
+        release(site, exchange, connection.failure)
 
 
-def expect(connection: Connection, site: Site, parser: RequestParser, begun: bool, served: bool) -> bool:
+def expect(connection: Connection, site: Site, parser: RequestParser | None, begun: bool, served: bool) -> bool:
     """Set rest and deadline for the bytes to come; whether a head has begun.
 
     The deadline of a head is set once, when it begins: one that moved with each byte would never fire against a drip.
     """
     now = connection.clock.now
     stopping = site.service.phase >= STOPPING
-    if parser.started:
+    if parser is not None and parser.started:
         if not begun:
             connection.rest = BUSY
             connection.deadline = now + site.header_timeout
         return True
+    if connection.rest != IDLE:  # else only its exchange has been let go
+        connection.since = now
     connection.rest = IDLE if served else FRESH
-    connection.since = now
     if served:
-        connection.deadline = now + site.keep_alive
+        connection.deadline = connection.since + site.keep_alive
         if stopping:
             shutdown(connection.fd, socket.SHUT_RD)  # what has arrived is still read, then comes the end
     else:
@@ -229,9 +275,47 @@ def expect(connection: Connection, site: Site, parser: RequestParser, begun: boo
     return False
 
 
-def give_up(connection: Connection, site: Site, parser: RequestParser, data: bytes | None) -> None:
+def feed(connection: Connection, exchange: Exchange, data: bytes, begun: bool) -> None:
+    """Bytes have come, the first of a request or more of it."""
+    if not begun:
+        exchange.arrived = connection.clock.now
+    exchange.parser.feed(data)
+    connection.rest = BUSY
+
+
+def cool(connection: Connection, site: Site, exchange: Exchange) -> bool:
+    """An exchange goes into the time between two requests: False if it is let go at once, else there is a deadline."""
+    if exchange.parser.buffered():
+        return True
+    if site.warm > _WARM and not exchange.kept:
+        release(site, exchange, "")
+        return False
+    connection.deadline = min(connection.deadline, connection.clock.now + _REST)
+    return True
+
+
+def release(site: Site, exchange: Exchange | None, failure: str) -> None:
+    """Let an exchange go; the next request of its connection makes another."""
+    if exchange is not None:
+        exchange.end(failure)
+        exchange.close()
+        site.warm -= 1
+
+
+def closes(connection: Connection, parser: RequestParser, exchange: Exchange) -> bool:
+    """Whether the connection ends after this response."""
+    connection.low = HIGH
+    if not exchange.failed and exchange.writer.keep_alive:
+        return False
+    # Whoever asked for the close sends nothing more, so that there is nothing to wait for.
+    last = not parser.keep_alive and parser.complete and parser.buffered() == 0
+    connection.linger = not (last or exchange.failed)
+    return True
+
+
+def give_up(connection: Connection, site: Site, parser: RequestParser | None, data: bytes | None) -> None:
     """No more bytes: in time (None), or at all (b""). Silence, unless a part of a head was there."""
-    if not parser.started:
+    if parser is None or not parser.started:
         connection.linger = False
     elif data is None:
         refuse(connection, site, parser, ProtocolError(408, "the request did not come in time"))

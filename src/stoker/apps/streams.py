@@ -24,19 +24,21 @@ class Errors:
 
     What one write hands over is one record, so that a traceback stays together; a line that comes in pieces is
     kept until it ends.
+
+    :ivar rest: what is kept
     """
 
     def __init__(self) -> None:
-        self._rest = ""
+        self.rest = ""
 
     def write(self, text: str) -> int:
         """Log the lines that ``text`` ends, and keep what follows the last; the number of characters taken."""
         ended, newline, rest = text.rpartition("\n")
         if newline:
-            log.error(self._rest + ended)
-            self._rest = rest
+            log.error(self.rest + ended)
+            self.rest = rest
         else:
-            self._rest += text
+            self.rest += text
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -45,8 +47,8 @@ class Errors:
 
     def flush(self) -> None:
         """Log what is kept, though its line has not ended."""
-        if self._rest:
-            rest, self._rest = self._rest, ""
+        if self.rest:
+            rest, self.rest = self.rest, ""
             log.error(rest)
 
 

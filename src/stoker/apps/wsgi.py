@@ -5,19 +5,28 @@ from __future__ import annotations
 import socket
 import sys
 import time
-from contextvars import copy_context
+from contextvars import Context, copy_context
+from io import BytesIO
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from stoker import log
-from stoker.apps.http import Rate, Site
+from stoker import log, stats
+from stoker.apps.http import Exchange, Rate, Site
 from stoker.apps.streams import BodyError, Errors, FileWrapper, Input
-from stoker.connection import HIGH, Connection, shutdown
+from stoker.connection import HIGH, Connection, Service, shutdown
 from stoker.errors import ApplicationError, Ended, RequestTimeout
-from stoker.http.response import CONTINUE, refusal
+from stoker.http.request import RequestParser
+from stoker.http.response import CONTINUE, ResponseWriter, refusal
+
+try:
+    import cython
+except ImportError:
+    from stoker import nocython as cython
 
 _KEYS: dict[bytes, str] = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
 _KEYS_MAX = 2000
+_ANSWER, _GO_ON, _RUN = range(3)  # the steps of a request that application code has a part in
+_BUSY = stats.BUSY
 _GONE = 499  # what the access log says of a request whose client left before there was a status
 
 
@@ -32,12 +41,12 @@ class WSGISite(Site):
     :ivar watch: the Watchdog of ``--request-timeout``, or None
     """
 
-    application: Any
-    threads: bool
-    processes: bool
-    inline: bool
-    root_path: str
-    watch: Any = None
+    def __init__(self, service: Service, blocking: bool, exchange: Any, make_io: Any, access: Any = None) -> None:
+        Site.__init__(self, service, blocking, exchange, make_io, access)
+        self.application: Any = None
+        self.threads = self.processes = self.inline = False
+        self.root_path = ""
+        self.watch: Any = None
 
     def environ(self, connection: Connection) -> dict[str, Any]:
         """What the environs of all requests on a connection have in common."""
@@ -73,48 +82,54 @@ def key_of(name: bytes) -> str:
     return key
 
 
+if not cython.compiled:
+
+    def within(context: Context, exchange: WSGIExchange, which: int) -> bool:
+        """Take a step in a context of contextvars."""
+        return context.run(exchange.step, which)
+
+
 def kills() -> tuple[type[BaseException], ...]:
     """What ends a process or a greenlet from outside: it is no failure of the application and goes on to the engine."""
     greenlet = sys.modules.get("greenlet")
     return (Ended,) if greenlet is None else (Ended, greenlet.GreenletExit)
 
 
-class WSGIExchange:
+class WSGIExchange(Exchange):
     """One connection's requests to a WSGI application, one after the other.
 
     The times, in seconds, are only kept for an access log or ``--request-timeout``: ``arrived`` and ``called`` are
     moments of ``time.monotonic()``, ``application`` and ``receiving`` what the application took and waited for.
     """
 
-    dedicated = False
-
-    def __init__(self, connection: Connection, parser: Any, writer: Any, site: WSGISite) -> None:
-        self.connection = connection
-        self.parser = parser
-        self.writer = writer
+    def __init__(self, connection: Connection, parser: RequestParser, writer: ResponseWriter, site: WSGISite) -> None:
+        Exchange.__init__(self, connection, parser, writer, site)
         self.site = site
         self.base = site.environ(connection)
         self.script_name: str = self.base["SCRIPT_NAME"]
         self.fields: Any = None  # the list that `template` was made of
         self.template: dict[str, Any] = self.base
+        self.target: Any = None  # the request line that `template` has, too
+        self.method = ""
+        self.version = -1
+        self.starter: Any = None
         self.continued = True
-        self.failed = False
         self.open = False
         self.result: Any = None
         self.iterator: Any = None
         self.input: Any = None
         self.refused: tuple[int, str] | None = None
         self.errors: Any = None
-        self.environ: dict[str, Any] = {}
+        self.environ: Any = None
         self.context: Any = None
         self.status_line = ""
-        self.response_headers: Any = []
+        self.response_headers: Any = ()
         self.rate: Any = None
         self.inside = False  # application code runs now
         self.overdue = 0.0  # when the watchdog first threw RequestTimeout at it
         self.again = 0.0  # when it is to do so again
         self.timed = site.access is not None or site.watch is not None
-        self.arrived = self.called = self.mark = 0.0
+        self.called = self.mark = 0.0
         self.application = self.receiving = 0.0
 
     # A request.
@@ -127,25 +142,38 @@ class WSGIExchange:
         self.refused = self.rate = None
         self.continued = body is not None or not parser.expect_continue
         self.input = Input(self.body_piece) if body is None else body
-        self.errors = Errors()
-        self.response_headers = []
+        self.response_headers = ()
+        if self.starter is None:
+            self.starter = self.start_response
+            self.errors = Errors()
         if parser.fields is not self.fields:
             self.template = self._template()
             self.fields = parser.fields
+            self.target = None
+        if parser.target is not self.target or parser.method is not self.method or parser.minor != self.version:
+            self._request_line()
         environ = self.template.copy()
-        environ["REQUEST_METHOD"] = parser.method
-        environ["SERVER_PROTOCOL"] = "HTTP/1.1" if parser.minor else "HTTP/1.0"
-        environ["RAW_URI"] = environ["REQUEST_URI"] = parser.target.decode("latin-1")
-        environ["QUERY_STRING"] = parser.query.decode("latin-1")
-        environ["PATH_INFO"] = self._path_info(parser.path)
         environ["wsgi.input"] = self.input
         environ["wsgi.errors"] = self.errors
-        if parser.scheme:
-            environ["HTTP_HOST"] = parser.host.decode("latin-1")
         self.environ = environ
         self.context = copy_context()
         if self.timed:
             self.called = self.application = self.receiving = 0.0
+
+    def _request_line(self) -> None:
+        """Put the request line into the template; most clients of an API say the same one again and again."""
+        parser = self.parser
+        template = self.template
+        template["REQUEST_METHOD"] = self.method = parser.method
+        template["SERVER_PROTOCOL"] = "HTTP/1.1" if parser.minor else "HTTP/1.0"
+        template["RAW_URI"] = template["REQUEST_URI"] = parser.target.decode("latin-1")
+        template["QUERY_STRING"] = parser.query.decode("latin-1")
+        template["PATH_INFO"] = self._path_info(parser.path)
+        self.target = parser.target
+        self.version = parser.minor
+        if parser.scheme:
+            template["HTTP_HOST"] = parser.host.decode("latin-1")
+            self.fields = None  # this Host is not that of the fields: the template is good for one request
 
     def _path_info(self, path: bytes) -> str:
         """The path below ``--root-path``, percent-decoded, its bytes as latin-1 (PEP 3333, "Unicode Issues").
@@ -173,15 +201,15 @@ class WSGIExchange:
         return environ
 
     def answer(self) -> bool:
-        return bool(self.context.run(self._guarded, self._answer))
+        return within(self.context, self, _ANSWER)
 
     def go_on(self) -> bool:
-        return bool(self.context.run(self._guarded, self._go_on))
+        return within(self.context, self, _GO_ON)
 
     def run(self) -> None:
         if self.connection.io is None:
             self.connection.io = self.site.make_io()
-        self.context.run(self._guarded, self._run)
+        within(self.context, self, _RUN)
 
     def cancel(self) -> None:
         """Nothing but ``connection.gone``, which ``run`` looks at: a thread cannot be made to let go of a call."""
@@ -198,10 +226,12 @@ class WSGIExchange:
     # Application code runs between _enter and _leave, and nothing else does: RequestTimeout may come up at any place
     # there, so also between two lines that belong together.
 
-    def _guarded(self, step: Any) -> bool:
+    def step(self, which: int) -> bool:
         """Run a step with application code in it: what that raises ends the response, never the server."""
         try:
-            return bool(step())
+            if which == _ANSWER:
+                return self._answer()
+            return self._go_on() if which == _GO_ON else self._run()
         except BaseException as error:
             self._left()
             if isinstance(error, kills()):
@@ -219,7 +249,7 @@ class WSGIExchange:
             if self.called == 0.0:
                 self.called = self.mark
         if site.inline:
-            site.service.row.busy += 1
+            site.service.row.add(_BUSY, 1)
         self.inside = True
         if site.watch is not None:
             site.watch.begin(self)
@@ -233,7 +263,7 @@ class WSGIExchange:
             site.watch.end(self)
         self.inside = False
         if site.inline:
-            site.service.row.busy -= 1
+            site.service.row.add(_BUSY, -1)
         if self.timed:
             self.application += time.monotonic() - self.mark
 
@@ -250,7 +280,7 @@ class WSGIExchange:
     def _answer(self) -> bool:
         """Call the application; False if the whole response is queued."""
         self._enter()
-        result = self.result = self.site.application(self.environ, self.start_response)
+        result = self.result = self.site.application(self.environ, self.starter)
         self._leave()
         writer = self.writer
         if (type(result) is list or type(result) is tuple) and writer.started and not writer.sent_head:
@@ -411,6 +441,7 @@ class WSGIExchange:
         while True:
             piece: bytes | None = parser.body()
             if piece is None:
+                assert parser.error is not None
                 self._refuse(parser.error.status, parser.error.reason)
             if piece or parser.complete:
                 self.rate.total += len(piece or b"")
@@ -517,13 +548,17 @@ class WSGIExchange:
         self.open = False
         if self.result is not None:
             self.context.run(self._close_result)
-        self.input.close()
-        self.errors.flush()
+        if type(self.input) is not BytesIO:
+            self.input.close()
+        if self.errors.rest:
+            self.errors.flush()
         self.site.service.count_request()
         if self.site.access is not None:
             self._log_access()
-        self.environ = {}
-        self.context = self.input = self.errors = None
+        self.environ = self.context = self.input = None
+
+    def close(self) -> None:
+        self.starter = None  # it refers to this
 
     def _log_access(self) -> None:
         parser, writer = self.parser, self.writer

@@ -11,7 +11,7 @@ cdef enum:
 
 cdef int empty_lines
 cdef Py_ssize_t memo_limit
-cdef bytes TOKENS, HTTP_1_0, HTTP_1_1
+cdef bytes GET, TOKENS, HTTP_1_0, HTTP_1_1
 cdef dict METHODS
 
 
@@ -30,9 +30,12 @@ cdef class RequestParser(Reader):
     cpdef int next(self) except -2
     @cython.locals(
         data=bytes, raw="const unsigned char *", start=Py_ssize_t, stop=Py_ssize_t, end=Py_ssize_t, begin=Py_ssize_t,
-        mark=Py_ssize_t, after=Py_ssize_t, length=Py_ssize_t, name=bytes,
+        mark=Py_ssize_t, after=Py_ssize_t, length=Py_ssize_t,
     )
     cdef int request_line(self) except -2
+    @cython.locals(name=bytes)
+    cdef take_method(self, Py_ssize_t start, Py_ssize_t stop)
+    cdef take_target(self, Py_ssize_t begin, Py_ssize_t mark, Py_ssize_t after)
     @cython.locals(raw="const unsigned char *", answer=int)
     cdef int odd_version(self, Py_ssize_t start, Py_ssize_t stop) except -2
     cdef bint odd_target(self) except -1

@@ -54,6 +54,7 @@ memo_limit = MEMO
 LENGTH_DIGITS: Final = 18
 
 TOKENS = grammar.TOKEN_TABLE
+GET = b"GET "
 HTTP_1_1 = b" HTTP/1.1\r\n"
 HTTP_1_0 = b" HTTP/1.0\r\n"
 METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")}
@@ -168,23 +169,35 @@ class RequestParser(Reader):
         length = after + len(" HTTP/1.1") - start
         if length > self.bound():
             return self.too_long()
-        name = raw[start:stop]
-        self.method = METHODS.get(name) or name.decode("ascii")
-        self.target = raw[begin:after]
         self.at = start + length + 2
-        if begin == after or raw[begin] != SLASH or name == b"CONNECT":
+        self.take_method(start, stop)
+        if begin == after or raw[begin] != SLASH or self.method == "CONNECT":
+            self.target = raw[begin:after]
             if not self.odd_target():
                 return BAD
-        else:
-            self.scheme = self.query = b""
-            self.path = self.target
-            if mark < after:
-                self.path = raw[begin:mark]
-                self.query = raw[mark + 1 : after]
+        elif after - begin != len(self.target) or not starts(raw, begin, end, self.target):
+            self.take_target(begin, mark, after)  # else it is the last one again; many a client of an API has but one
         self.used = length + 2
         self.empty = 0
         self.phase = FIELDS
         return WHOLE
+
+    def take_method(self, start: int, stop: int) -> None:
+        """Set `method`: for the usual ones always the same object."""
+        if starts(self.data, start, self.size, GET):
+            self.method = "GET"
+        else:
+            name = self.data[start:stop]
+            self.method = METHODS.get(name) or name.decode("ascii")
+
+    def take_target(self, begin: int, mark: int, after: int) -> None:
+        """Set `target` in origin-form, and what it is made of."""
+        self.target = self.data[begin:after]
+        self.scheme = self.query = b""
+        self.path = self.target
+        if mark < after:
+            self.path = self.data[begin:mark]
+            self.query = self.data[mark + 1 : after]
 
     def odd_version(self, start: int, stop: int) -> int:
         """Deal with a request line whose target ends at `stop` with no `` HTTP/1.1`` or ``1.0`` after it.
