@@ -201,11 +201,11 @@ def serve(connection: Connection, site: Site) -> Handler:
             begun = expect(connection, site, parser, begun, served)
             until = connection.deadline
             if exchange is not None and not begun and not cool(connection, site, exchange):
-                exchange = parser = None
+                exchange = parser = writer = data = None
             data = yield RECV
             if data is None and connection.deadline < until:
                 release(site, exchange, "")
-                exchange = parser = None
+                exchange = parser = writer = data = None
                 continue
             if not data:
                 give_up(connection, site, parser, data)
