@@ -24,6 +24,8 @@ MODULES = [
     "stoker.engines.timers",
     "stoker.engines.readiness",
     "stoker.engines.epoll",
+    "stoker.engines.blocking",
+    "stoker.engines.asyncio",
     "stoker.apps.http",
     "stoker.apps.wsgi",
     "stoker.load.histogram",
