@@ -26,6 +26,7 @@ MODULES = [
     "stoker.engines.epoll",
     "stoker.engines.blocking",
     "stoker.engines.asyncio",
+    "stoker.engines.greenlet",
     "stoker.apps.http",
     "stoker.apps.wsgi",
     "stoker.load.histogram",

@@ -198,7 +198,7 @@ class SocketIO(PollIO):
             self.blocking = False
             os.set_blocking(connection.fd, False)
         if not self.blocking:
-            return super().recv(connection)
+            return PollIO.recv(self, connection)
         while True:
             if connection.rest != IDLE and monotonic() >= connection.deadline:
                 return None
