@@ -185,7 +185,7 @@ class GreenletEngine(ReadinessLoop):
         self._serial = 0
 
     def accepted(self, connection: Connection) -> None:
-        super().accepted(connection)
+        ReadinessLoop.accepted(self, connection)
         connection.generator = _Life(self, connection, connection.generator)
         if self.service.pool is None:
             connection.io = self.io
