@@ -172,9 +172,9 @@ class GreenletEngine(ReadinessLoop):
 
     def __init__(self, service: Service) -> None:
         poller = make_poller(service.config.poller)
-        if service.config.poller == "select":
-            self.lowest_refused = FD_SETSIZE
         super().__init__(service, poller)
+        if service.config.poller == "select":
+            self.door.lowest_refused = FD_SETSIZE
         self.hub = greenlet.getcurrent()
         self.io = HubIO(self)
         self.to_hub: Any = self.hub.switch
