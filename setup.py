@@ -27,6 +27,8 @@ MODULES = [
     "stoker.engines.blocking",
     "stoker.engines.asyncio",
     "stoker.engines.greenlet",
+    "stoker.engines.gevent",
+    "stoker.engines.watcher",
     "stoker.apps.http",
     "stoker.apps.wsgi",
     "stoker.load.histogram",

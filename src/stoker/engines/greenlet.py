@@ -54,11 +54,8 @@ class _Thrown:
         self.error = error
 
 
-class _Stack(greenlet.greenlet):
-    """A greenlet that knows whose it is."""
-
-    __slots__ = ("life",)
-    life: _Life | None  # None when it has ended
+# A greenlet that knows whose it is: `life` is the connection's _Life, None when that has ended.
+_Stack: Any = type("_Stack", (greenlet.greenlet,), {"__slots__": ("life",)})
 
 
 class _Life:
