@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import gevent
-from gevent import GreenletExit, monkey
+from gevent import monkey
 from gevent.event import Event
 
 from stoker import log
@@ -184,7 +184,7 @@ class GeventEngine(Engine):
         self.accepted(connection)
         io = WatcherIO(self, connection)
         self.lives[connection] = io
-        self.loop.run_callback(io.greenlet.switch)
+        io.greenlet.start()
 
     def ended(self, connection: Connection) -> None:
         fd, connection.fd = connection.fd, -1
@@ -205,9 +205,8 @@ class GeventEngine(Engine):
             io = self.lives.get(connection)
             if io is None:
                 continue
-            if io.greenlet:  # begun and not dead
-                self.loop.run_callback(io.greenlet.throw, GreenletExit)
-            else:
+            io.greenlet.kill(block=False)
+            if connection.waker is None:  # it has never run, and will not
                 close_handler(connection, reason, log.exception)
                 self.ended(connection)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import gevent
-import greenlet
 from gevent import monkey
 
 from stoker.connection import IDLE, INFINITY, WOKEN, Connection, _Woken
@@ -41,9 +40,9 @@ class WatcherIO:
     """Waiting of one connection: its greenlet switches to the hub, its watcher switches back.
 
     What is on the C stack when it waits is copied, and kept as long as it waits: so what waits most is a chain of few
-    and compiled calls, and the greenlet a plain one, with nothing of gevent's between its start and ``run``.
+    and compiled calls.
 
-    :ivar greenlet: the connection's own
+    :ivar greenlet: the connection's own, one of gevent's: applications may kill or link it
     """
 
     def __init__(self, engine: GeventEngine, connection: Connection) -> None:
@@ -56,7 +55,7 @@ class WatcherIO:
         self.waiting: Any = None  # the greenlet that has switched away
         self.events = 0  # what it waits for; 0: time, or a job
         self.until = INFINITY
-        self.greenlet = greenlet.greenlet(self.run, engine.hub)
+        self.greenlet = gevent.Greenlet(self.run)
 
     def run(self) -> None:
         """The life of the connection, in its greenlet."""
