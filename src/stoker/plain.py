@@ -29,6 +29,11 @@ def recv_now(fd: int) -> bytes | None:
         return None
 
 
+def recv_wait(fd: int) -> bytes | None:
+    """Receive once from a blocking socket; ``None`` when SO_RCVTIMEO has passed. Raises OSError."""
+    return recv_now(fd)
+
+
 def send_now(fd: int, data: bytes, offset: int) -> int:
     """Send once from ``offset``; the number of bytes taken, -1 if the kernel is full. Raises OSError."""
     try:

@@ -12,7 +12,7 @@ import importlib
 import importlib.util
 from _thread import get_ident
 
-from stoker.connection import Service
+from stoker.connection import INFINITY, Service
 from stoker.engines.epoll import EpollPoller
 from stoker.engines.readiness import ReadinessLoop
 
@@ -25,6 +25,7 @@ class AsyncioEngine(ReadinessLoop):
         super().__init__(service, poller)
         self._descriptor = poller.fileno()
         self._timer: asyncio.TimerHandle | None = None
+        self._due = INFINITY  # when it comes, in seconds of the clock
         self._soon = False
         self._thread = get_ident()
 
@@ -78,11 +79,12 @@ class AsyncioEngine(ReadinessLoop):
                 self.loop.call_soon(self._on_soon)
             return
         # A timer that comes too early costs a turn; one cancelled at each event would cost a heap.
-        when = self.loop.time() + timeout
-        if self._timer is None or self._timer.when() > when + 0.001:
+        when = self.clock.now + timeout
+        if when < self._due - 0.001:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self.loop.call_at(when, self._on_timer)
+            self._timer = self.loop.call_later(timeout, self._on_timer)
+            self._due = when
 
     def _on_soon(self) -> None:
         self._soon = False
@@ -90,6 +92,7 @@ class AsyncioEngine(ReadinessLoop):
 
     def _on_timer(self) -> None:
         self._timer = None
+        self._due = INFINITY
         self._on_events()
 
     def _finish_tasks(self) -> None:

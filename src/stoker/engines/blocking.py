@@ -9,7 +9,6 @@ import os
 import select
 import socket
 import threading
-import time
 from typing import TYPE_CHECKING
 
 from stoker import log
@@ -24,7 +23,16 @@ from stoker.connection import (
     shutdown,
 )
 from stoker.engines.base import close_handler
-from stoker.plain import recv_now, resume
+
+try:
+    import cython
+except ImportError:
+    from stoker import nocython as cython
+
+if not cython.compiled:
+    from time import monotonic
+
+    from stoker.plain import recv_now, recv_wait, resume
 
 if TYPE_CHECKING:
     from stoker.connection import BlockingIO, _Woken
@@ -40,7 +48,7 @@ def serve(connection: Connection, io: BlockingIO) -> None:
     """Run a handler to its end. Closes the handler, never the descriptor."""
     connection.io = io
     clock = connection.clock
-    clock.now = time.monotonic()
+    clock.now = monotonic()
     value: object = None
     try:
         while True:
@@ -54,7 +62,7 @@ def serve(connection: Connection, io: BlockingIO) -> None:
                 break
             else:
                 value = connection.perform(ask)
-            clock.now = time.monotonic()
+            clock.now = monotonic()
         linger(connection, io)
         connection.generator.close()
     except OSError as error:
@@ -69,7 +77,7 @@ def serve(connection: Connection, io: BlockingIO) -> None:
 
 def watch_progress(connection: Connection, timeout: float) -> float:
     """Seconds left for the next byte to go out. Raises WriteStalled when there are none."""
-    now = time.monotonic()
+    now = monotonic()
     taken = connection.taken()
     if connection.stalled == INFINITY or taken != connection.progress:
         connection.progress = taken
@@ -86,9 +94,9 @@ def linger(connection: Connection, io: BlockingIO) -> None:
     shutdown(connection.fd, socket.SHUT_WR)
     connection.rest = 0
     connection.wakeable = False
-    until = time.monotonic() + _LINGER_MAX
+    until = monotonic() + _LINGER_MAX
     while True:
-        connection.deadline = min(time.monotonic() + _LINGER, until)
+        connection.deadline = min(monotonic() + _LINGER, until)
         data = io.recv(connection)
         if not isinstance(data, bytes) or not data:
             return
@@ -106,12 +114,12 @@ class PollIO:
 
     def recv(self, connection: Connection) -> bytes | _Woken | None:
         while True:
-            if connection.rest != IDLE and time.monotonic() >= connection.deadline:
+            if connection.rest != IDLE and monotonic() >= connection.deadline:
                 return None
             data = recv_now(connection.fd)
             if data is not None:
                 return data
-            left = connection.deadline - time.monotonic()
+            left = connection.deadline - monotonic()
             if left <= 0:
                 return None
             if self._wait(connection, select.POLLIN, left):
@@ -121,7 +129,7 @@ class PollIO:
         return self._wait(connection, select.POLLOUT, watch_progress(connection, self.write_timeout))
 
     def sleep(self, connection: Connection) -> _Woken | None:
-        while (left := connection.deadline - time.monotonic()) > 0:
+        while (left := connection.deadline - monotonic()) > 0:
             if self._wait(connection, 0, left):
                 return WOKEN
         return None
@@ -189,9 +197,13 @@ class SocketIO(PollIO):
         if self.blocking and connection.wakeable:
             self.blocking = False
             os.set_blocking(connection.fd, False)
-        return super().recv(connection)
-
-    def _wait(self, connection: Connection, events: int, seconds: float) -> bool:
-        if self.blocking and events == select.POLLIN:
-            return False  # the wait was in the recv(2) that has just timed out
-        return super()._wait(connection, events, seconds)
+        if not self.blocking:
+            return PollIO.recv(self, connection)
+        while True:
+            if connection.rest != IDLE and monotonic() >= connection.deadline:
+                return None
+            data = recv_wait(connection.fd)
+            if data is not None:
+                return data
+            if monotonic() >= connection.deadline:
+                return None

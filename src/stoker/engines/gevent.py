@@ -21,8 +21,7 @@ from gevent.event import Event
 
 from stoker import log
 from stoker.connection import BUSY, INFINITY, WOKEN, Connection, Service
-from stoker.engines.base import TICK, Engine
-from stoker.engines.blocking import serve
+from stoker.engines.base import TICK, Engine, close_handler
 from stoker.engines.timers import Timers
 from stoker.engines.watcher import READ, WatcherIO
 
@@ -41,6 +40,7 @@ class GeventEngine(Engine):
         super().__init__(service)
         self.hub = gevent.get_hub()
         self.loop = self.hub.loop
+        self.hub_switch: Any = self.hub.switch
         self.main = gevent.getcurrent()
         self.timers = Timers()
         self.bell = self.loop.async_()
@@ -50,8 +50,8 @@ class GeventEngine(Engine):
         self.write_timeout: float = service.config.write_timeout
         self.watchers: dict[int, Any] = {}
         self.listening: dict[int, Any] = {}
+        self.lives: dict[Connection, WatcherIO] = {}
         self.events: deque[int] = deque()
-        self.greenlets: dict[Connection, Any] = {}
         self.tasks: set[Any] = set()
         self.asleep: dict[Any, Event] = {}
         self.waiting = False  # the main greenlet has switched away
@@ -182,30 +182,18 @@ class GeventEngine(Engine):
 
     def begin(self, connection: Connection) -> None:
         self.accepted(connection)
-        self.greenlets[connection] = gevent.spawn(self._serve, connection)
+        io = WatcherIO(self, connection)
+        self.lives[connection] = io
+        io.greenlet.start()
 
     def ended(self, connection: Connection) -> None:
         fd, connection.fd = connection.fd, -1
-        super().ended(connection)
+        Engine.ended(self, connection)
         if fd >= 0:
             _close(fd)
-
-    def _serve(self, connection: Connection) -> None:
-        """The life of one connection, in its greenlet."""
-        io = WatcherIO(self, connection)
-        connection.waker = io.wake
-        try:
-            serve(connection, io)
-        finally:
-            io.close()
-            self.greenlets.pop(connection, None)
-            self.ended(connection)
-            if self.service.phase or not self.listening:
-                self._to_main_soon()
-
-    def _to_main_soon(self) -> None:
-        """Have the main greenlet look: a stop may be over, or a full house have room again."""
-        self.loop.run_callback(self._to_main)
+        self.lives.pop(connection, None)
+        if self.service.phase or not self.listening:
+            self.loop.run_callback(self._to_main)  # a stop may be over, or a full house have room again
 
     def abort(self, reason: str) -> None:
         """Kill the greenlets: GreenletExit is raised where they wait, and every ``finally`` runs."""
@@ -214,12 +202,12 @@ class GeventEngine(Engine):
         for connection in list(self.connections):
             connection.failure = connection.failure or reason
             connection.rest = BUSY
-            greenlet = self.greenlets.get(connection)
-            if greenlet is None:
+            io = self.lives.get(connection)
+            if io is None:
                 continue
-            greenlet.kill(block=False)
+            io.greenlet.kill(block=False)
             if connection.waker is None:  # it has never run, and will not
-                del self.greenlets[connection]
+                close_handler(connection, reason, log.exception)
                 self.ended(connection)
 
     def throw_soon(self, greenlet: Any, error: type[BaseException], still: Callable[[], bool]) -> None:

@@ -37,7 +37,14 @@ from stoker.connection import (
 from stoker.engines import FD_SETSIZE
 from stoker.engines.epoll import EpollPoller
 from stoker.engines.readiness import Poller, ReadinessLoop
-from stoker.plain import resume
+
+try:
+    import cython
+except ImportError:
+    from stoker import nocython as cython
+
+if not cython.compiled:
+    from stoker.plain import resume
 
 
 class _Thrown:
@@ -47,27 +54,31 @@ class _Thrown:
         self.error = error
 
 
-class _Life(Generator[int, Any, None]):
-    """A handler in a greenlet: to the loop it is a generator, to what runs in it a stack that may wait anywhere."""
+# A greenlet that knows whose it is: `life` is the connection's _Life, None when that has ended.
+_Stack: Any = type("_Stack", (greenlet.greenlet,), {"__slots__": ("life",)})
+
+
+class _Life:
+    """A handler in a greenlet: to the loop it is a generator, to what runs in it a stack that may wait anywhere.
+
+    What is on the C stack when it waits is copied, and kept as long as it waits. So nothing interpreted is between the
+    start of the greenlet and the switch, and the handler's own wait is taken up where the greenlet starts.
+    """
 
     def __init__(self, engine: GreenletEngine, connection: Connection, handler: Handler) -> None:
         self.engine = engine
         self.connection = connection
         self.handler = handler
         self.closing = False
-        self.greenlet = greenlet.greenlet(self._run, engine.hub)
+        self.greenlet: Any = _Stack(self._run, engine.hub)
+        self.greenlet.life = self
 
     # What the loop calls.
 
     def send(self, value: Any) -> int:
+        """Go on in the greenlet; what it asks for next, DONE when it has ended."""
         ask: int = self.greenlet.switch(value)
-        if self.greenlet.dead:
-            raise StopIteration
         return ask
-
-    def throw(self, *_: Any) -> int:
-        self.close()
-        raise StopIteration
 
     def close(self) -> None:
         """Have what waits in the greenlet fail, and the handler closed."""
@@ -82,8 +93,8 @@ class _Life(Generator[int, Any, None]):
         """Have the hub do an operation. Raises ConnectionResetError if the connection ends meanwhile."""
         if not self.closing:
             try:
-                value = self.engine.hub.switch(ask)
-                if type(value) is _Thrown:
+                value = self.engine.to_hub(ask)
+                if isinstance(value, _Thrown):
                     raise value.error
                 return value
             except greenlet.GreenletExit:
@@ -93,22 +104,22 @@ class _Life(Generator[int, Any, None]):
     def _run(self, value: object) -> int:
         """Run the handler: ask the hub for what it asks for. A job runs here, unless it wants a thread."""
         connection = self.connection
-        self.engine.lives[self.greenlet] = self
+        engine = self.engine
         try:
             while not self.closing:
                 ask = resume(self.handler, value)
                 value = None
                 if ask == DONE:
                     break
-                if ask == CALL and self.engine.service.pool is None and not connection.job.dedicated:
+                if ask == CALL and engine.service.pool is None and not connection.job.dedicated:
                     connection.job.run()
                     connection.job = None
                 elif not self.closing:
-                    value = self.engine.hub.switch(ask)
+                    value = engine.to_hub(ask)
         except greenlet.GreenletExit:
             pass
         finally:
-            del self.engine.lives[self.greenlet]
+            self.greenlet.life = None
             self.handler.close()
         return DONE
 
@@ -120,7 +131,7 @@ class HubIO:
         self.engine = engine
 
     def _wait(self, connection: Connection, ask: int) -> Any:
-        life = self.engine.lives.get(greenlet.getcurrent())
+        life: _Life | None = getattr(greenlet.getcurrent(), "life", None)
         if life is None or life.connection is not connection:
             raise RuntimeError("a connection waits in its own greenlet only; others may use its post()")
         return life.wait(ask)
@@ -158,12 +169,12 @@ class GreenletEngine(ReadinessLoop):
 
     def __init__(self, service: Service) -> None:
         poller = make_poller(service.config.poller)
-        if service.config.poller == "select":
-            self.lowest_refused = FD_SETSIZE
         super().__init__(service, poller)
+        if service.config.poller == "select":
+            self.door.lowest_refused = FD_SETSIZE
         self.hub = greenlet.getcurrent()
         self.io = HubIO(self)
-        self.lives: dict[Any, _Life] = {}
+        self.to_hub: Any = self.hub.switch
         self.tasks: set[Any] = set()
         self.runnable: deque[Any] = deque()
         self.thrown: deque[tuple[Any, type[BaseException], Callable[[], bool]]] = deque()
@@ -171,7 +182,7 @@ class GreenletEngine(ReadinessLoop):
         self._serial = 0
 
     def accepted(self, connection: Connection) -> None:
-        super().accepted(connection)
+        ReadinessLoop.accepted(self, connection)
         connection.generator = _Life(self, connection, connection.generator)
         if self.service.pool is None:
             connection.io = self.io
@@ -223,7 +234,7 @@ class GreenletEngine(ReadinessLoop):
         current = greenlet.getcurrent()
         if current is self.hub:
             raise RuntimeError("the hub of engine greenlet itself cannot wait")
-        life = self.lives.get(current)
+        life: _Life | None = getattr(current, "life", None)
         if life is None:
             if when < INFINITY:
                 self._serial += 1
@@ -241,28 +252,29 @@ class GreenletEngine(ReadinessLoop):
     def timeout(self) -> float:
         if self.runnable:
             return 0.0
-        timeout = float(super().timeout())
+        timeout = ReadinessLoop.timeout(self)
         if self.sleepers:
             return max(0.0, min(timeout, self.sleepers[0][0] - time.monotonic()))
         return timeout
 
     def turn(self, timeout: float) -> bool:
-        stop = super().turn(timeout)
+        stop = ReadinessLoop.turn(self, timeout)
         while self.sleepers and self.sleepers[0][0] <= self.clock.now:
             self.runnable.append(heappop(self.sleepers)[2])
         while self.thrown:
             waiting, error, still = self.thrown.popleft()
-            if waiting in self.lives and still():
-                self.advance(self.lives[waiting].connection, _Thrown(error))
+            thrown: _Life | None = getattr(waiting, "life", None)
+            if thrown is not None and still():
+                self.advance(thrown.connection, _Thrown(error))
         for _ in range(len(self.runnable)):
             task = self.runnable.popleft()
-            life = self.lives.get(task)
+            life: _Life | None = getattr(task, "life", None)
             if life is not None:
                 if life.connection.ask == SLEEP:
                     self.advance(life.connection, None)
             elif not task.dead:
                 task.switch()
-        return bool(stop)
+        return stop
 
     def close(self) -> None:
         for task in list(self.tasks):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -10,8 +9,17 @@ from gevent import monkey
 
 from stoker.connection import IDLE, INFINITY, WOKEN, Connection, _Woken
 from stoker.engines.base import IN, OUT
-from stoker.engines.blocking import watch_progress
-from stoker.plain import recv_now
+from stoker.engines.blocking import serve, watch_progress
+
+try:
+    import cython
+except ImportError:
+    from stoker import nocython as cython
+
+if not cython.compiled:
+    from time import monotonic
+
+    from stoker.plain import recv_now
 
 if TYPE_CHECKING:
     from stoker.engines.gevent import GeventEngine
@@ -29,22 +37,42 @@ def is_dead(fd: int) -> bool:
 
 
 class WatcherIO:
-    """Waiting of one connection: its greenlet switches to the hub, its watcher switches back."""
+    """Waiting of one connection: its greenlet switches to the hub, its watcher switches back.
+
+    What is on the C stack when it waits is copied, and kept as long as it waits: so what waits most is a chain of few
+    and compiled calls.
+
+    :ivar greenlet: the connection's own, one of gevent's: applications may kill or link it
+    """
 
     def __init__(self, engine: GeventEngine, connection: Connection) -> None:
         self.engine = engine
         self.connection = connection
-        self.reader = engine.loop.io(connection.fd, READ)
+        self.switch = engine.hub_switch
+        self.reader: Any = None
+        self.reading = False  # the reader is started
         self.writer: Any = None
         self.waiting: Any = None  # the greenlet that has switched away
         self.events = 0  # what it waits for; 0: time, or a job
         self.until = INFINITY
-        self.reader.start(self._readable)
+        self.greenlet = gevent.Greenlet(self.run)
+
+    def run(self) -> None:
+        """The life of the connection, in its greenlet."""
+        connection = self.connection
+        if connection.fd < 0:  # a stop came before the greenlet's first turn
+            return
+        connection.waker = self.wake
+        try:
+            serve(connection, self)
+        finally:
+            self.close()
+            self.engine.ended(connection)
 
     def recv(self, connection: Connection) -> bytes | _Woken | None:
         """Wait first: a watcher that stays tells at once, and a client that never pauses starves nobody."""
         while True:
-            now = time.monotonic()
+            now = monotonic()
             if connection.deadline <= now and connection.rest != IDLE:
                 return None
             if connection.deadline > now and self._wait(IN, connection.deadline):
@@ -52,15 +80,15 @@ class WatcherIO:
             data = recv_now(connection.fd)
             if data is not None:
                 return data
-            if connection.deadline <= time.monotonic():
+            if connection.deadline <= monotonic():
                 return None
 
     def room(self, connection: Connection) -> bool:
         left = watch_progress(connection, self.engine.write_timeout)
-        return self._wait(OUT, time.monotonic() + left)
+        return self._wait(OUT, monotonic() + left)
 
     def sleep(self, connection: Connection) -> _Woken | None:
-        while connection.deadline > time.monotonic():
+        while connection.deadline > monotonic():
             if self._wait(0, connection.deadline):
                 return WOKEN
             self._look()
@@ -108,22 +136,29 @@ class WatcherIO:
             if self.writer is None:
                 self.writer = self.engine.loop.io(connection.fd, WRITE)
             self.writer.start(self._writable)
-        elif not self.reader.active:
-            if events:
-                self.reader.start(self._readable)
+        elif not self.reading:
+            if events or self.reader is None:
+                self._read()
             else:
-                until = min(until, time.monotonic() + _PROBE)
+                until = min(until, monotonic() + _PROBE)
         self.events = events
         self.until = until
         if until < connection.filed:
             self.engine.file(connection, until)
         self.waiting = gevent.getcurrent()
         try:
-            return self.engine.hub.switch() is WOKEN
+            return self.switch() is WOKEN
         finally:
             self.waiting = None
             if events == OUT:
                 self.writer.stop()
+
+    def _read(self) -> None:
+        """Start the watcher, or have one."""
+        if self.reader is None:
+            self.reader = self.engine.loop.io(self.connection.fd, READ)
+        self.reader.start(self._readable)
+        self.reading = True
 
     def _readable(self) -> None:
         """The watcher's callback, in the hub. Where nobody wants to read it is stopped, or it fires for ever."""
@@ -131,6 +166,7 @@ class WatcherIO:
             self.resume(None)
             return
         self.reader.stop()
+        self.reading = False
         if self.waiting is not None and self.events == 0:
             self.resume(None)  # to look whether this is a reset
 
@@ -138,7 +174,7 @@ class WatcherIO:
         self.resume(None)
 
     def _look(self) -> None:
-        if not self.reader.active and is_dead(self.connection.fd):
+        if not self.reading and is_dead(self.connection.fd):
             raise ConnectionResetError(104, "the client reset the connection")
 
     def _call_thread(self, connection: Connection, job: Any) -> None:
