@@ -108,6 +108,8 @@ class PollIO:
         while True:
             if connection.rest != IDLE and time.monotonic() >= connection.deadline:
                 return None
+            if connection.inbox:
+                return connection.inbox.pop(0)
             data = recv_now(connection.fd)
             if data is not None:
                 return data
