@@ -24,6 +24,8 @@ MODULES = [
     "stoker.engines.timers",
     "stoker.engines.readiness",
     "stoker.engines.epoll",
+    "stoker.net.ring",
+    "stoker.engines.uring",
     "stoker.apps.http",
     "stoker.apps.wsgi",
     "stoker.load.histogram",
