@@ -31,6 +31,8 @@ MODULES = [
     "stoker.engines.greenlet",
     "stoker.engines.gevent",
     "stoker.engines.watcher",
+    "stoker.net.ring",
+    "stoker.engines.uring",
     "stoker.apps.http",
     "stoker.apps.wsgi",
     "stoker.load.histogram",

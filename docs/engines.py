@@ -54,6 +54,11 @@ leaves the library as it is; then `--threads` counts again.""",
     "asyncio": """\
 The event loop of asyncio, or uvloop (`--loop`), with our own epoll object nested in it. Raw handlers that need
 asyncio's futures and tasks run here.""",
+    "uring": """\
+The kernel is not asked who is ready, it is told what to do and says what is done. One receive stands for a
+connection's whole life and fills buffers from a common ring, sends are queued, and one system call a turn submits
+them and waits. A worker that is alone at its listener has the kernel accept, too. Where a kernel, a sysctl or a
+container's seccomp filter refuses io_uring, `stoker engines` says which; `epoll` serves the same.""",
 }
 
 CHOOSING = """\

@@ -108,7 +108,8 @@ cdef class Connection:
     cdef public str failure
     cdef public Py_ssize_t size
     cdef public Py_ssize_t sent
-    cdef public object kept
+    cdef public bint sending
+    cdef public list inbox
     cdef object _first
     cdef Py_ssize_t _offset
     cdef list _more
@@ -127,6 +128,9 @@ cdef class Connection:
 
     cpdef write(self, bytes data)
     cpdef bint flush(self) except -1
+    cpdef head(self)
+    cpdef Py_ssize_t head_offset(self)
+    cpdef took(self, bytes piece, Py_ssize_t count)
     cdef _next(self)
 
 

@@ -169,7 +169,8 @@ class Connection:
     :ivar failure: why the engine closed the generator; empty if it did not
     :ivar size: bytes queued
     :ivar sent: bytes handed to the kernel so far
-    :ivar kept: the handler's own, from one operation to the next
+    :ivar sending: the engine has given the kernel a piece whose sending is not over: nothing may be sent past it
+    :ivar inbox: what the engine has received before it was asked for, oldest first; None or empty if nothing
     """
 
     def __init__(self, fd: int, peer: Any, listener: Any, clock: Clock) -> None:
@@ -188,7 +189,8 @@ class Connection:
         self.failure = ""
         self.size = 0
         self.sent = 0
-        self.kept: Any = None
+        self.sending = False
+        self.inbox: list[bytes] | None = None
         self._first: Any = None
         self._offset = 0
         self._more: list[Any] | None = None
@@ -232,6 +234,8 @@ class Connection:
 
     def flush(self) -> bool:
         """Send until the queue is empty (True) or the kernel takes no more (False). Raises OSError."""
+        if self.sending:
+            return False
         if self._more and self._offset == 0:
             self._more.insert(0, self._first)
             self._next()  # what is short goes with what follows it
@@ -254,6 +258,26 @@ class Connection:
             if ended:
                 self._next()
         return True
+
+    def head(self) -> Any:
+        """The next piece of the queue, for an engine whose kernel sends it by itself: bytes, a FileSlice, or None."""
+        if self._more and self._offset == 0:
+            self._more.insert(0, self._first)
+            self._next()
+        return self._first
+
+    def head_offset(self) -> int:
+        """How many bytes of the next piece are sent already."""
+        return self._offset
+
+    def took(self, piece: bytes, count: int) -> None:
+        """The kernel has sent ``count`` bytes of ``piece``, which ``head`` gave; perhaps it was discarded since."""
+        if piece is self._first:
+            self.sent += count
+            self.size -= count
+            self._offset += count
+            if self._offset >= len(piece):
+                self._next()
 
     def taken(self) -> int:
         """How many bytes the peer's kernel has taken.

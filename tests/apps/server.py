@@ -17,14 +17,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from tests.engines.harness import CONFIGURATIONS, options, until
+from tests.engines.harness import CONFIGURATIONS, URING, options, until
 
 from stoker import log, stats, worker
 from stoker.config import Config
 
 POOLED = "epoll-pool"  # not an engine of its own: epoll with two threads
 ALL = [*CONFIGURATIONS, POOLED]
-INLINE = ["nonblocking", "select", "poll", "epoll", "epoll-edge", "generator", "greenlet", "asyncio"]
+INLINE = ["nonblocking", "select", "poll", "epoll", "epoll-edge", "generator", "greenlet", "asyncio", *URING]
 BLOCKING = ["process", "thread", "gevent"]
 
 

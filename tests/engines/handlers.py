@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any
 
+from tests.engines.harness import URING
+
 from stoker.connection import BUSY, CALL, DONE, IDLE, RECV, WAITING, WOKEN, Connection
 from stoker.worker import Worker
 
 Steps = Generator[int, Any, None]
-POOLED = ("nonblocking", "select", "poll", "epoll", "epoll-edge", "generator", "greenlet", "asyncio")
+POOLED = ("nonblocking", "select", "poll", "epoll", "epoll-edge", "generator", "greenlet", "asyncio", *URING)
 PRECISE = 0.025  # seconds that a deadline may be late
 DATA = hashlib.shake_128(b"stoker").digest(1 << 22)
 BLOCKING = ("process", "thread")  # a receive looks at its deadline once a second

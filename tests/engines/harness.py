@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from stoker import stats
+from stoker import engines, stats
 from stoker.config import Config
 from stoker.worker import Worker, prepare
 
@@ -20,6 +20,9 @@ CONFIGURATIONS = [
     "process", "thread", "nonblocking", "select", "poll", "epoll", "epoll-edge",
     "generator", "greenlet", "gevent", "asyncio",
 ]  # fmt: skip
+# Where it cannot run, tests/engines/test_uring.py looks at the reason that is given instead.
+URING = [] if engines.unavailable("uring") else ["uring"]
+CONFIGURATIONS += URING
 
 
 def options(configuration: str) -> dict[str, Any]:
@@ -145,8 +148,6 @@ def running(
                 setup(worker)
             worker.handler = make_handler(worker)
             worker.attach()
-            from stoker import engines
-
             if config.threads:
                 from stoker.pool import Pool
 

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from tests.engines.harness import URING
 from tests.life.clients import KEEP, Clients, ask
 from tests.life.conftest import Real
 from tests.life.test_leaks import memory
 
-SIZES = dict.fromkeys(("poll", "epoll", "epoll-edge", "generator", "greenlet", "gevent", "asyncio"), 10000)
+SIZES = dict.fromkeys(("poll", "epoll", "epoll-edge", "generator", "greenlet", "gevent", "asyncio", *URING), 10000)
 SIZES["select"] = 900
 BATCH = 100  # opened together
 LIVE = 2_000  # requests beside them

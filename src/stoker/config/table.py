@@ -13,7 +13,7 @@ from stoker.config.values import Check, Choice, Seconds, Size, Whole, flag, many
 from stoker.errors import ConfigError
 
 HTTP = ("auto", "wsgi")
-POOLED = ("nonblocking", "select", "poll", "epoll", "generator", "greenlet", "gevent", "asyncio")
+POOLED = ("nonblocking", "select", "poll", "epoll", "generator", "greenlet", "gevent", "asyncio", "uring")
 ENGINES = ("process", "thread", *POOLED)
 
 # What gunicorn and uvicorn call their workers, and the engine that does the same here.

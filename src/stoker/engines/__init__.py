@@ -21,6 +21,7 @@ class EngineInfo:
     :ivar spawns: raw handlers may ``spawn`` and ``join``
     :ivar cap: connections per worker by default; None: the descriptor limit less 64
     :ivar requires: the package that must be installed, if any
+    :ivar probe: ``"module:function"``, which says why the engine cannot run here, or nothing
     :ivar costs: in words, its limits and what they come from
     """
 
@@ -34,6 +35,7 @@ class EngineInfo:
     spawns: bool = False
     cap: int | None = None
     requires: str = ""
+    probe: str = ""
 
 
 FD_SETSIZE = 1024
@@ -79,6 +81,10 @@ _ENGINES = (
         "asyncio", "stoker.engines.asyncio:AsyncioEngine", "our epoll object nested in the event loop", "a generator",
         "inline, an application that blocks holds its worker up",
     ),
+    EngineInfo(
+        "uring", "stoker.engines.uring:UringEngine", "io_uring(7), multishot", "a generator",
+        "as epoll; Linux 6.1, compiled modules, and no sandbox that forbids it", probe="stoker.net.probe:refusal",
+    ),
 )  # fmt: skip
 
 REGISTRY: dict[str, EngineInfo] = {info.name: info for info in _ENGINES}
@@ -91,10 +97,14 @@ def unavailable(name: str) -> str:
         return f"the package {info.requires!r} is not installed: pip install 'stoker[{info.requires}]'"
     if "epoll" in info.waits and not hasattr(readiness_calls, "epoll"):
         return "this system has no epoll(7)"
-    return ""
+    return str(_named(info.probe)()) if info.probe else ""
 
 
 def load(name: str) -> Any:
     """The class of an engine. Raises ImportError if it cannot run here."""
-    module, _, attribute = REGISTRY[name].target.partition(":")
+    return _named(REGISTRY[name].target)
+
+
+def _named(name: str) -> Any:
+    module, _, attribute = name.partition(":")
     return getattr(importlib.import_module(module), attribute)

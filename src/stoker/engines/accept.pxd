@@ -97,5 +97,8 @@ cdef class Door:
     cpdef double opens_at(self)
     @cython.locals(fd=int)
     cpdef Connection accept(self, object listener)
+    cpdef bint waits(self, object listener)
+    cpdef tuple fetch(self, object listener)
+    cpdef pause(self, object error)
     cpdef left(self, Connection connection)
     cpdef tick(self)

@@ -28,11 +28,11 @@ if not cython.compiled:
     from stoker.plain import accept_now
 
 # accept(2): errors of the connection that was about to be accepted; the next one may be fine.
-_PASSING = {
+PASSING = {
     errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.ENOPROTOOPT, errno.EHOSTDOWN,
     errno.ENONET, errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.ETIMEDOUT, errno.EINTR,
 }  # fmt: skip
-_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 _PARTING_MAX = 64  # refused clients that are given a moment to read their 503
 _PARTING_TIME = 1.0
@@ -85,7 +85,7 @@ class Door:
         while True:
             refuse = False
             if len(self.connections) >= self.cap:
-                if not _somebody_waits(listener):
+                if not self.waits(listener):
                     self.empty = True
                     return None
                 if self.make_room():
@@ -99,12 +99,12 @@ class Door:
                     return None
                 refuse = True
             try:
-                came = accept_now(listener.sock)
+                came = self.fetch(listener)
             except OSError as error:
-                if error.errno in _PASSING:
+                if error.errno in PASSING:
                     continue
-                if error.errno in _EXHAUSTED:
-                    self._pause(error)
+                if error.errno in EXHAUSTED:
+                    self.pause(error)
                     return None
                 if listener.sock.fileno() < 0 or error.errno in (errno.EINVAL, errno.EBADF):
                     self.empty = (
@@ -132,6 +132,17 @@ class Door:
             else:
                 self.service.row.add(ACCEPTED, 1)
                 return Connection(fd, peer, listener, self.clock)
+
+    def waits(self, listener: Any) -> bool:
+        """Whether there is somebody in the accept queue, without accepting."""
+        poll = select.poll()
+        poll.register(listener.sock, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def fetch(self, listener: Any) -> tuple[int, Any] | None:
+        """Accept: a non-blocking descriptor and the peer's address; None if nobody waits. Raises OSError."""
+        came: tuple[int, Any] | None = accept_now(listener.sock)
+        return came
 
     def left(self, connection: Connection) -> None:
         """A connection that ``accept`` gave has ended."""
@@ -211,7 +222,8 @@ class Door:
             pass
         os.close(fd)
 
-    def _pause(self, error: OSError) -> None:
+    def pause(self, error: OSError) -> None:
+        """Out of descriptors: accept nothing for a while, a longer one each time."""
         self._delay = min(1.0, self._delay * 2 or 0.05)
         self.closed_until = self.clock.now + self._delay
         self.say(
@@ -225,10 +237,3 @@ class Door:
         if now >= self._said.get(key, 0.0):
             self._said[key] = now + _REPEAT
             log.warning(message)
-
-
-def _somebody_waits(listener: Any) -> bool:
-    """Whether there is somebody in the accept queue, without accepting."""
-    poll = select.poll()
-    poll.register(listener.sock, select.POLLIN)
-    return bool(poll.poll(0))

@@ -149,10 +149,14 @@ class Engine:
         self.connections.discard(connection)
         self.row.put(CONNECTIONS, len(self.connections))
         fd, connection.fd = connection.fd, -1
-        connection.generator = connection.job = connection.waker = connection.kept = None
+        connection.generator = connection.job = connection.waker = None
         if fd >= 0:
-            os.close(fd)
+            self.close_descriptor(fd)
         self.door.left(connection)
+
+    def close_descriptor(self, fd: int) -> None:
+        """Close the descriptor of a connection that has ended."""
+        os.close(fd)
 
 
 def peer_has_reset(fd: int) -> bool:

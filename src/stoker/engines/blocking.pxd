@@ -4,17 +4,11 @@ cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from libc cimport errno as c_errno
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
-from stoker.connection cimport Clock, Connection, c_recv, recv_now, resume
+
+from stoker.connection cimport Clock, Connection, c_recv, monotonic, recv_now, resume
 
 cdef int CALL, DONE, IDLE
 cdef double INFINITY
-
-
-cdef inline double monotonic() noexcept:
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return now.tv_sec + now.tv_nsec * 1e-9
 
 
 cdef inline object recv_wait(int fd):

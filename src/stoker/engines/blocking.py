@@ -30,9 +30,7 @@ except ImportError:
     from stoker import nocython as cython
 
 if not cython.compiled:
-    from time import monotonic
-
-    from stoker.plain import recv_now, recv_wait, resume
+    from stoker.plain import monotonic, recv_now, recv_wait, resume
 
 if TYPE_CHECKING:
     from stoker.connection import BlockingIO, _Woken
@@ -116,6 +114,8 @@ class PollIO:
         while True:
             if connection.rest != IDLE and monotonic() >= connection.deadline:
                 return None
+            if connection.inbox:
+                return connection.inbox.pop(0)
             data = recv_now(connection.fd)
             if data is not None:
                 return data

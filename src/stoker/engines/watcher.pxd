@@ -1,7 +1,7 @@
 # C types of watcher.py.
 
-from stoker.connection cimport Connection, recv_now
-from stoker.engines.blocking cimport monotonic, serve, watch_progress
+from stoker.connection cimport Connection, monotonic, recv_now
+from stoker.engines.blocking cimport serve, watch_progress
 
 cdef int IDLE, IN, OUT
 cdef double INFINITY, _PROBE

@@ -17,9 +17,7 @@ except ImportError:
     from stoker import nocython as cython
 
 if not cython.compiled:
-    from time import monotonic
-
-    from stoker.plain import recv_now
+    from stoker.plain import monotonic, recv_now
 
 if TYPE_CHECKING:
     from stoker.engines.gevent import GeventEngine
