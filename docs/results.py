@@ -39,7 +39,8 @@ def section(path: Path) -> str:
 
 def documents() -> dict[Path, str]:
     """The files that are made, and what belongs in them."""
-    sections = [section(path) for path in sorted((HERE / "results").glob("*.json"))]
+    files = sorted(path for path in (HERE / "results").glob("*.json") if path.name != "performance.json")
+    sections = [section(path) for path in files]
     return {HERE / "results.md": "\n\n".join(["# Results of the long tests", MADE, INTRODUCTION, *sections]) + "\n"}
 
 

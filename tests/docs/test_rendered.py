@@ -1,4 +1,4 @@
-"""docs/engines.md, docs/results.md and the tables of the READMEs are what their sources make of them."""
+"""The pages of docs/ that are made, and the tables of the READMEs, are what their sources make of them."""
 
 import importlib.util
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-@pytest.mark.parametrize("name", ["engines", "results"])
+@pytest.mark.parametrize("name", ["engines", "performance", "results"])
 def test_what_is_rendered_is_current(name: str) -> None:
     specification = importlib.util.spec_from_file_location(f"render_{name}", DOCS / f"{name}.py")
     assert specification is not None
