@@ -96,6 +96,7 @@ class Run:
         candidates: Iterable[Candidate],
         say: Say,
         deadline: float,
+        *,
         rounds: int,
         scale: float,
     ) -> None:
