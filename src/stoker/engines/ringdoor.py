@@ -44,6 +44,10 @@ class RingPoller(Poller):
         if tag is not None:  # else it has fired
             self._ring.cancel(tag, CANCEL)
 
+    def watches(self, fd: int) -> bool:
+        """Whether a descriptor is watched, so that it has not fired."""
+        return fd in self._tags
+
     def fired(self, fd: int, tag: int) -> bool:
         """Whether a completion is of what is watched now; if so, it is watched no longer."""
         if self._tags.get(fd) != tag:

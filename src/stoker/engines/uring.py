@@ -245,7 +245,7 @@ class UringEngine(ReadinessLoop):
     def watch_again(self, fds: list[int]) -> None:
         """What has been told of is told of once more when it is ready once more."""
         for fd in fds:
-            if fd in self.listening:
+            if fd in self.listening and not self.polls.watches(fd):  # a new phase, just begun, watches all anew
                 self.attend(self.listening[fd])
             elif fd == self.bell or fd in self.service.watched:
                 self.poller.add(fd, IN)
