@@ -80,7 +80,7 @@ def drive(server: Server, workload: Workload, seconds: float, connections: int =
     """Measure by Stoker's client. Raises ClientFailed."""
     order = {
         "port": server.port, "pid": server.pid, "seconds": seconds, "connections": connections or workload.connections,
-        "idle": workload.idle, "warm_up": warm_up, "path": workload.path, "pipeline": workload.pipeline, "close": workload.close,
+        "idle": workload.idle, "spin": len(set().union(*process.cores())) > 1, "warm_up": warm_up, "path": workload.path, "pipeline": workload.pipeline, "close": workload.close,
         "browser": workload.browser, "body": workload.body, "tcp": workload.tcp, "bytes": workload.bytes,
     }  # fmt: skip
     text = run([sys.executable, "-m", "benchmarks.drive", json.dumps(order)], seconds + 60)

@@ -177,6 +177,7 @@ cdef long long REST, LATE, LOOK
 
 
 cdef class Driver(Answers):
+    cdef public bint spin
     cdef epoll_event events[512]
     cdef bytes batch
     cdef int pipeline

@@ -121,6 +121,7 @@ class Driver(Answers):
         if not cython.compiled:
             self.events: list[tuple[int, int]] = []
         self.origin = self.counted = self.end = self.mark = self.alarm = self.next_look = 0
+        self.spin = False
         self.stopping = False
         self.reached = False
         self.flying = 0
@@ -194,6 +195,8 @@ class Driver(Answers):
     def look_out(self) -> int:
         """Wait for events until there is something else to do; how many there are."""
         ahead = self.alarm - self.moment
+        if self.spin:  # a client that sleeps has to be woken, which costs the server's core, not its own
+            return wait(self.poller, self.events, 0)
         if self.interval == 0:
             return wait(self.poller, self.events, (ahead + 999_999) // 1_000_000 if ahead > 0 else 0)
         if self.free and not self.stopping:
