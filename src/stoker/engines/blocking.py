@@ -35,10 +35,9 @@ if not cython.compiled:
 if TYPE_CHECKING:
     from stoker.connection import BlockingIO, _Woken
 
-_TICK = 1.0  # seconds in recv(2) and send(2) between two looks at the deadline
 _LINGER = 2.0  # seconds after its last byte that a peer is given to close its own end
 _LINGER_MAX = 10.0  # ... and in all
-_RECEIVE = (1).to_bytes(8, "little") + bytes(8)  # a struct timeval of 1 s
+_RECEIVE = (1).to_bytes(8, "little") + bytes(8)  # a struct timeval: 1 s in recv(2) between two looks at the deadline
 _SEND = bytes(8) + (1000).to_bytes(8, "little")  # 1 ms: a send takes what there is room for, waiting is poll's
 
 
